@@ -1,0 +1,1 @@
+"""WHAT is computed from the updates of a cohort. numpy only."""

@@ -1,0 +1,1 @@
+"""How bytes MOVE between ranks. The only folder that imports mpi4py."""

@@ -1,0 +1,109 @@
+"""What a configuration asks for that cannot work: every violation, why, and what to choose instead."""
+
+from collections.abc import Iterator, Mapping
+
+from fdrl_mpi.build import COLLECTIVES, RULES
+from fdrl_mpi.config import Config
+from fdrl_mpi.problem import Problem
+
+LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
+
+
+def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[Problem]:
+    """Collect all violations; the same on every rank.
+
+    Parameters
+    ----------
+    config : Config
+    world_size : int
+        Ranks, the root included.
+    environ : mapping
+        Variables of the launcher.
+    """
+    return [
+        *_world(world_size, environ),
+        *_budget(config),
+        *_rule(config, max(world_size - 1, 1)),
+        *_mode(config),
+        *_engine(config),
+    ]
+
+
+def _world(world_size: int, environ: Mapping[str, str]) -> Iterator[Problem]:
+    if world_size > 1:
+        return
+    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        yield Problem(
+            f"{tasks} SLURM tasks, but a world of one rank",
+            "srun started every task as an MPI job of its own",
+            "start with: srun --mpi=pmix python -m fdrl_mpi.train",
+        )
+    else:
+        yield Problem(
+            "a world of one rank",
+            "rank 0 aggregates and ranks 1 to K train, so there is no agent",
+            f"start with: {LAUNCH} (add --oversubscribe where ranks exceed cores)",
+        )
+
+
+def _budget(config: Config) -> Iterator[Problem]:
+    learner, num_envs = config.learner, config.environment.num_envs
+    rollout = learner.num_steps * num_envs
+    if learner.budget % rollout:
+        nearest = max(round(learner.budget / rollout), 1) * rollout
+        yield Problem(
+            f"learner.budget = {learner.budget} with rollouts of {rollout} steps",
+            f"a round is made of whole rollouts (learner.num_steps = {learner.num_steps} "
+            f"x environment.num_envs = {num_envs})",
+            f"choose a multiple of {rollout}, for example {nearest}",
+        )
+    if rollout % learner.num_minibatches:
+        yield Problem(
+            f"learner.num_minibatches = {learner.num_minibatches} with rollouts of {rollout} steps",
+            "minibatches of a rollout have the same size",
+            f"choose a divisor of {rollout}",
+        )
+
+
+def _rule(config: Config, num_agents: int) -> Iterator[Problem]:
+    rule, collective = RULES[config.aggregation.rule], COLLECTIVES[config.comm.collective]
+    if collective.gives < rule.needs:
+        seeing = [name for name, other in COLLECTIVES.items() if other.gives >= rule.needs]
+        yield Problem(
+            f"aggregation.rule = {config.aggregation.rule} with comm.collective = {config.comm.collective}",
+            "the rule looks at single updates, the collective shows only their sum",
+            f"set comm.collective to {' or '.join(seeing)}, or choose aggregation.rule = mean",
+        )
+    smallest = max(1, round(config.participation.fraction * num_agents))
+    if smallest < rule.min_updates:
+        yield Problem(
+            f"aggregation.rule = {config.aggregation.rule} with cohorts of {smallest}",
+            f"the rule is defined from {rule.min_updates} updates on",
+            "start more ranks or raise participation.fraction",
+        )
+
+
+def _mode(config: Config) -> Iterator[Problem]:
+    if config.mode == "centralised" and config.participation.fraction < 1.0:
+        yield Problem(
+            f'mode = "centralised" with participation.fraction = {config.participation.fraction}',
+            "one learner has all the worlds, so there are no cohorts to draw",
+            "set participation.fraction to 1.0",
+        )
+
+
+def _engine(config: Config) -> Iterator[Problem]:
+    learner = config.learner
+    if learner.engine == "numpy" and learner.device == "cuda":
+        yield Problem(
+            'learner.engine = "numpy" with learner.device = "cuda"',
+            "the numpy engine computes on the CPU",
+            'set learner.engine to "auto" or "torch", or learner.device to "cpu"',
+        )
+    if learner.engine == "numpy" and learner.network.module:
+        yield Problem(
+            f'learner.engine = "numpy" with learner.network.module = "{learner.network.module}"',
+            "a module is differentiated by torch",
+            'set learner.engine to "auto" or "torch"',
+        )

@@ -1,0 +1,1 @@
+"""WHERE agents act, and how their worlds differ. numpy and gymnasium."""

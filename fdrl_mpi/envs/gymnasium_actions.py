@@ -1,0 +1,81 @@
+"""Turn a batch of policy outputs into the actions that gymnasium environments expect."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
+
+
+class DiscreteActions:
+    """Integers counted from 0, shifted to the `start` of each environment's space."""
+
+    shape: tuple[int, ...] = ()
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, spaces: Sequence[Discrete]) -> None:
+        self._starts = [int(space.start) for space in spaces]
+        self._is_shifted = any(self._starts)
+
+    def convert(self, actions: NDArray[Any]) -> Sequence[Any]:
+        """Give one int per environment from an int64 array, shape (num_envs,)."""
+        integers: list[int] = actions.tolist()
+        if self._is_shifted:
+            return [start + action for start, action in zip(self._starts, integers, strict=True)]
+        return integers
+
+    def restore(self, recorded: NDArray[Any]) -> list[Any]:
+        """Give back the actions of one environment from an array of converted ones."""
+        integers: list[int] = recorded.tolist()
+        return integers
+
+
+class BoxActions:
+    """Flat float32 rows, clipped to each environment's bounds and given the shape of its space."""
+
+    def __init__(self, spaces: Sequence[Box]) -> None:
+        self.shape: tuple[int, ...] = spaces[0].shape
+        self.dtype: np.dtype[Any] = np.dtype(spaces[0].dtype)
+        self._low = np.stack([space.low.ravel() for space in spaces])
+        self._high = np.stack([space.high.ravel() for space in spaces])
+
+    def convert(self, actions: NDArray[Any]) -> Sequence[Any]:
+        """Give one array per environment from a float32 array, shape (num_envs, action_size)."""
+        clipped = np.minimum(np.maximum(actions, self._low), self._high)
+        return list(clipped.astype(self.dtype, copy=False).reshape(-1, *self.shape))
+
+    def restore(self, recorded: NDArray[Any]) -> list[Any]:
+        """Give back the actions of one environment from an array of converted ones."""
+        return list(recorded)
+
+
+ActionConverter: TypeAlias = DiscreteActions | BoxActions
+
+
+def action_converter(spaces: Sequence[Space[Any]]) -> ActionConverter:
+    """Choose the conversion for one action space per environment.
+
+    Raises
+    ------
+    ValueError
+        If the spaces are neither all Discrete of one size nor all floating-point Box of one shape.
+    """
+    kinds = {_kind(space) for space in spaces}
+    if len(kinds) > 1:
+        raise ValueError(f"one policy cannot act in different action spaces: {', '.join(sorted(kinds))}")
+    if isinstance(spaces[0], Discrete):
+        return DiscreteActions([space for space in spaces if isinstance(space, Discrete)])
+    return BoxActions([space for space in spaces if isinstance(space, Box)])
+
+
+def _kind(space: Space[Any]) -> str:
+    if isinstance(space, Discrete):
+        return f"Discrete({space.n})"
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        return f"Box of shape {space.shape} and {space.dtype}"
+    raise ValueError(
+        f"action space {space} cannot be handled; only Discrete and floating-point Box can. "
+        "Wrap the environment so that it has one of these"
+    )

@@ -1,0 +1,174 @@
+"""Step single gymnasium environments in a plain loop."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import Env, Space
+from gymnasium.spaces import Box
+from gymnasium.spaces.utils import flatdim, flatten
+from numpy.typing import NDArray
+
+from fdrl_mpi.arrays import FloatMatrix, State
+from fdrl_mpi.envs.contexts import Contexts
+from fdrl_mpi.envs.gymnasium_actions import action_converter
+from fdrl_mpi.steps import StepBuffers
+
+SEED_BOUND = 2**31
+
+
+class GymnasiumVector:
+    """N gymnasium environments behind the `VectorEnv` interface.
+
+    A Box observation is delivered raveled, any other as `gymnasium.spaces.utils.flatten` encodes it (Discrete
+    as one-hot). Every episode starts with ``reset(seed=...)``, the seed drawn from the current stream.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(**context)`` returns one environment.
+    contexts : sequence of mappings
+        One per environment.
+
+    Raises
+    ------
+    ValueError
+        If there is no context, or a space cannot be handled or differs between the environments.
+
+    Notes
+    -----
+    Environments are assumed to be deterministic given the seed and the actions of an episode. Their state is
+    then exactly these, and `set_state` plays the episodes under way again: its cost, and the memory of the
+    recorded actions, grow with the length of an episode.
+    """
+
+    is_vectorised: ClassVar[bool] = True
+
+    def __init__(self, make: Callable[..., Env[Any, Any]], contexts: Contexts) -> None:
+        if not contexts:
+            raise ValueError("at least one context is needed, one per environment, got none")
+        self._envs = [make(**context) for context in contexts]
+        self.num_envs = len(self._envs)
+        self.observation_space: Space[Any] = self._envs[0].observation_space
+        self.action_space: Space[Any] = self._envs[0].action_space
+        self._spaces = [env.observation_space for env in self._envs]
+        self.observation_size = _common_size(self._spaces)
+        self._actions = action_converter([env.action_space for env in self._envs])
+        box = self.observation_space if isinstance(self.observation_space, Box) else None
+        self._is_box = box is not None
+        self._rows_shape = (self.num_envs, *(box.shape if box else (self.observation_size,)))
+        self._observations = np.zeros((self.num_envs, self.observation_size), np.float32)
+        self._seeds = [0] * self.num_envs
+        self._recorded: list[list[Any]] = [[] for _ in self._envs]
+        self._generator = np.random.default_rng(0)
+
+    def reset(self, generator: np.random.Generator) -> FloatMatrix:
+        """See `VectorEnv.reset`."""
+        self._generator = generator
+        self._start_episodes(range(self.num_envs), self._observations)
+        return self._observations.copy()
+
+    def reseed(self, generator: np.random.Generator) -> None:
+        """See `VectorEnv.reseed`."""
+        self._generator = generator
+
+    def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
+        """See `VectorEnv.step`."""
+        rows = out.final_observations.reshape(self._rows_shape)
+        finished = []
+        for i, action in enumerate(self._actions.convert(actions)):
+            observation, reward, terminated, truncated, _ = self._envs[i].step(action)
+            rows[i] = self._encode(i, observation)
+            out.rewards[i] = reward
+            out.terminated_items[i] = terminated
+            out.truncated_items[i] = truncated
+            self._recorded[i].append(action)
+            if terminated or truncated:
+                finished.append(i)
+        out.observation_items[:] = out.final_items
+        out.any_done = bool(finished)
+        if finished:
+            self._start_episodes(finished, out.observations)
+        np.copyto(self._observations, out.observations)
+
+    def get_state(self) -> State:
+        """See `VectorEnv.get_state`.
+
+        Returns
+        -------
+        dict
+            `seeds` and `lengths` of the episodes under way, int64, shape (N,); `actions` since their starts,
+            padded with zeros to the longest, shape (N, longest, ...); current `observations`.
+        """
+        lengths = [len(actions) for actions in self._recorded]
+        padded = np.zeros((self.num_envs, max(lengths), *self._actions.shape), self._actions.dtype)
+        for row, actions, length in zip(padded, self._recorded, lengths, strict=True):
+            if length:
+                row[:length] = actions
+        return {
+            "seeds": np.array(self._seeds, np.int64),
+            "lengths": np.array(lengths, np.int64),
+            "actions": padded,
+            "observations": self._observations.copy(),
+        }
+
+    def set_state(self, state: State) -> FloatMatrix:
+        """See `VectorEnv.set_state`.
+
+        Raises
+        ------
+        ValueError
+            Also if an environment, played again, does not arrive where it was.
+        """
+        if state["observations"].shape != self._observations.shape:
+            raise ValueError(
+                f"state holds observations of shape {state['observations'].shape}, "
+                f"these environments have {self._observations.shape}"
+            )
+        self._seeds = state["seeds"].tolist()
+        for i, length in enumerate(state["lengths"].tolist()):
+            self._recorded[i] = self._actions.restore(state["actions"][i, :length])
+            self._play_again(i, state["observations"][i])
+        return self._observations.copy()
+
+    def close(self) -> None:
+        """See `VectorEnv.close`."""
+        for env in self._envs:
+            env.close()
+
+    def _start_episodes(self, indices: Iterable[int], observations: FloatMatrix) -> None:
+        rows = observations.reshape(self._rows_shape)
+        for i in indices:
+            self._seeds[i] = int(self._generator.integers(SEED_BOUND))
+            self._recorded[i] = []
+            rows[i] = self._encode(i, self._envs[i].reset(seed=self._seeds[i])[0])
+
+    def _encode(self, i: int, observation: Any) -> Any:
+        return observation if self._is_box else flatten(self._spaces[i], observation)
+
+    def _play_again(self, i: int, expected: NDArray[np.float32]) -> None:
+        observation, _ = self._envs[i].reset(seed=self._seeds[i])
+        for action in self._recorded[i]:
+            observation = self._envs[i].step(action)[0]
+        self._observations.reshape(self._rows_shape)[i] = self._encode(i, observation)
+        if not np.array_equal(self._observations[i], expected, equal_nan=True):
+            difference = np.abs(self._observations[i] - expected).max()
+            raise ValueError(
+                f"{self._envs[i]} is not deterministic, so its episode cannot go on: seed {self._seeds[i]} "
+                f"and the same {len(self._recorded[i])} actions led to an observation that differs from the "
+                f"stored one by {difference:g}"
+            )
+
+
+def _common_size(spaces: list[Space[Any]]) -> int:
+    for space in spaces:
+        if not space.is_np_flattenable:
+            raise ValueError(
+                f"observation space {space} does not flatten to a vector of fixed length. "
+                "Wrap the environment so that it gives a Box, or Discrete, MultiDiscrete and MultiBinary "
+                "spaces, alone or in a Dict or Tuple"
+            )
+    kinds = {(type(space).__name__, space.shape, flatdim(space)) for space in spaces}
+    if len(kinds) > 1:
+        raise ValueError(f"one policy cannot read different observation spaces: {sorted(kinds, key=str)}")
+    return flatdim(spaces[0])

@@ -1,0 +1,82 @@
+"""MountainCar: drive an underpowered car out of a valley by swinging."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
+
+from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
+from fdrl_mpi.envs.classic_control import ClassicControl
+from fdrl_mpi.envs.contexts import ContextParameter, Contexts
+
+_START_LOW, _START_HIGH = -0.6, -0.4
+
+
+class MountainCar(ClassicControl):
+    """gymnasium's ``MountainCar-v0`` with every physical parameter open.
+
+    Actions push left, not at all, right; the reward is -1 in every step. `Parameters` are those of
+    `ClassicControl`.
+
+    Raises
+    ------
+    ValueError
+        Also if a goal cannot be reached because it lies beyond the right wall or above the greatest speed.
+
+    References
+    ----------
+    Moore, "Efficient memory-based learning for robot control", PhD thesis, Cambridge, 1990.
+    """
+
+    environment_id = "MountainCar-v0"
+    context_table: ClassVar[dict[str, ContextParameter]] = {
+        "min_position": ContextParameter(-1.2, "-", "left wall, where the car stops", high=_START_LOW),
+        "max_position": ContextParameter(0.6, "-", "right wall", low=_START_HIGH),
+        "max_speed": ContextParameter(0.07, "1/step", "speed is clipped to this", above=0.0),
+        "goal_position": ContextParameter(0.5, "-", "the episode ends right of this"),
+        "goal_velocity": ContextParameter(0.0, "1/step", "least speed at the goal"),
+        "force": ContextParameter(0.001, "1/step^2", "acceleration by the motor", low=0.0),
+        "gravity": ContextParameter(0.0025, "1/step^2", "acceleration on the steepest slope", low=0.0),
+    }
+    num_variables = 2
+
+    def __init__(self, contexts: Contexts, *, max_episode_steps: int = 200) -> None:
+        super().__init__(contexts, max_episode_steps)
+        self._check_reachable("goal_position", "max_position")
+        self._check_reachable("goal_velocity", "max_speed")
+        left, right = self.context["min_position"].min(), self.context["max_position"].max()
+        speed = self.context["max_speed"].max()
+        low, high = np.array([left, -speed], np.float32), np.array([right, speed], np.float32)
+        self.observation_space = Box(low, high, dtype=np.float32)
+        self.action_space = Discrete(3)
+        self.observation_size = 2
+
+    def _draw_starts(self, count: int) -> DoubleArray:
+        starts = np.zeros((count, 2))
+        starts[:, 0] = self._generator.uniform(_START_LOW, _START_HIGH, count)
+        return starts
+
+    def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
+        context, (position, velocity) = self.context, self._physics
+        max_speed, left = context["max_speed"], context["min_position"]
+        velocity += (actions - 1) * context["force"] - np.cos(3.0 * position) * context["gravity"]
+        np.minimum(np.maximum(velocity, -max_speed), max_speed, out=velocity)
+        position += velocity
+        np.minimum(np.maximum(position, left), context["max_position"], out=position)
+        velocity[(position == left) & (velocity < 0.0)] = 0.0
+
+        at_goal, fast = position >= context["goal_position"], velocity >= context["goal_velocity"]
+        np.logical_and(at_goal, fast, out=terminated)
+        rewards.fill(-1.0)
+
+    def _observe(self, physics: DoubleArray, observations: FloatMatrix) -> None:
+        observations[:] = physics.T
+
+    def _check_reachable(self, goal: str, bound: str) -> None:
+        for goal_value, bound_value in zip(self.context[goal], self.context[bound], strict=True):
+            if goal_value > bound_value:
+                raise ValueError(
+                    f"{goal} = {goal_value:g} of {self.environment_id} can never be reached: "
+                    f"it is above {bound} = {bound_value:g}"
+                )

@@ -1,0 +1,80 @@
+"""The interface of a batch of environments that are stepped together."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from gymnasium import Space
+from numpy.typing import NDArray
+
+from fdrl_mpi.arrays import FloatMatrix, State
+from fdrl_mpi.steps import StepBuffers
+
+
+class VectorEnv(Protocol):
+    """N copies of an environment, each in a world of its own, stepped together.
+
+    An environment that finishes starts its next episode in the same step, so no step is ever lost. Every
+    draw comes from the stream last given to `reset` or `reseed`.
+
+    Attributes
+    ----------
+    num_envs : int
+        N, fixed by the contexts given to the constructor.
+    observation_space, action_space : gymnasium.Space
+        Those of one environment. Observations are delivered as flat float32 rows whatever their space.
+    observation_size : int
+        Length of such a row.
+    is_vectorised : bool
+        True: marks a class that takes all contexts, not one.
+    """
+
+    is_vectorised: ClassVar[bool]
+    num_envs: int
+    observation_space: Space[Any]
+    action_space: Space[Any]
+    observation_size: int
+
+    def reset(self, generator: np.random.Generator) -> FloatMatrix:
+        """Start a new episode everywhere and draw from `generator` from now on.
+
+        Returns
+        -------
+        float32 array, shape (N, observation_size)
+            First observations, owned by the caller.
+        """
+
+    def reseed(self, generator: np.random.Generator) -> None:
+        """Draw from `generator` from now on; the episodes under way go on."""
+
+    def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
+        """Apply one action in every environment and write what follows into `out`.
+
+        Parameters
+        ----------
+        actions : int64 array, shape (N,), or float32 array, shape (N, action_size)
+            Counted from 0 for a Discrete space; for a Box one row each, clipped to its bounds.
+        """
+
+    def get_state(self) -> State:
+        """Copy all that is needed to go on, except the random stream."""
+
+    def set_state(self, state: State) -> FloatMatrix:
+        """Go on from a `get_state` of an environment made from the same contexts.
+
+        With an equal `reseed` before and after, what follows is equal bit for bit.
+
+        Returns
+        -------
+        float32 array, shape (N, observation_size)
+            Current observations, owned by the caller.
+
+        Raises
+        ------
+        ValueError
+            If the state belongs to another environment.
+        """
+
+    def close(self) -> None:
+        """Release what the environments hold outside Python's memory."""

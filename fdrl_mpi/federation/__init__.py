@@ -1,0 +1,1 @@
+"""WHEN something happens and WHO takes part: the rounds."""

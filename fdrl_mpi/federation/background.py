@@ -1,0 +1,52 @@
+"""Evaluation in the root's free time: while the agents train."""
+
+from collections.abc import Callable
+
+from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.federation.clock import Clock
+from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
+
+
+class BackgroundEvaluation:
+    """Evaluates one published model at a time, slice by slice.
+
+    Parameters
+    ----------
+    evaluation : Evaluation or None
+        None: this rank evaluates nothing.
+    clock : Clock
+    done : callable
+        Takes the round and its result.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation | None, clock: Clock, done: Callable[[int, Evaluated], None]
+    ) -> None:
+        self._evaluation = evaluation
+        self._clock = clock
+        self._done = done
+        self._round = 0
+
+    def submit(self, round: int, params: FloatVector) -> None:
+        """Begin with the model of a round; the one before it is finished first."""
+        if self._evaluation is not None:
+            self.finish()
+            with self._clock.phase("evaluate_s"):
+                self._evaluation.start(params)
+            self._round = round
+
+    def work(self) -> bool:
+        """Do a slice; return whether there was anything to do."""
+        if self._evaluation is None or self._round == 0:
+            return False
+        with self._clock.phase("evaluate_s"):
+            ended = self._evaluation.advance()
+        if ended:
+            round, self._round = self._round, 0
+            self._done(round, self._evaluation.result())
+        return True
+
+    def finish(self) -> None:
+        """Work until nothing is left."""
+        while self.work():
+            pass

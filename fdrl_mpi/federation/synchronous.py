@@ -1,0 +1,251 @@
+"""The synchronous run: rounds one after another, with evaluation, record and checkpoints around them."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import nan
+from typing import Literal
+
+import numpy as np
+
+from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.federation.background import BackgroundEvaluation
+from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
+from fdrl_mpi.federation.interrupt import Interrupt
+from fdrl_mpi.federation.participation import Participation
+from fdrl_mpi.federation.persistence import Saved, save
+from fdrl_mpi.federation.round import Outcome, Parts, federated_round
+from fdrl_mpi.federation.rows import agent_row, named_columns, root_row
+from fdrl_mpi.federation.schedule import Schedule
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.metrics import Record
+
+Ending = Literal["finished", "stopped", "failed"]
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When what happens.
+
+    Attributes
+    ----------
+    participation : callable
+        Maps a round to its cohort.
+    schedule : callable
+        Maps a round and an agent id to the agent's budget.
+    rounds, evaluate_every, checkpoint_every : int
+        The last round is always evaluated and saved.
+    """
+
+    participation: Participation
+    schedule: Schedule
+    rounds: int
+    evaluate_every: int
+    checkpoint_every: int
+
+    def evaluates(self, round: int) -> bool:
+        """Whether the model of a round is evaluated."""
+        return round % self.evaluate_every == 0 or round == self.rounds
+
+    def saves(self, round: int) -> bool:
+        """Whether there is a checkpoint after a round."""
+        return round % self.checkpoint_every == 0 or round == self.rounds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What there is to tell after a round, on the root; sums and means are over the agents.
+
+    Attributes
+    ----------
+    evaluated_round : int
+        The newest round whose model has been evaluated, 0 if none.
+    mean_return, worst_return : float
+        Of that model.
+    train_return : float
+        Mean return of the round's training episodes.
+    env_steps, sent_bytes : float
+        Of the round.
+    round_s, wall_s : float
+        Of the round, and of the run so far.
+    """
+
+    round: int
+    rounds: int
+    evaluated_round: int
+    mean_return: float
+    worst_return: float
+    train_return: float
+    env_steps: float
+    sent_bytes: float
+    round_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended; the same on every rank, except that only the root knows `returns`.
+
+    Attributes
+    ----------
+    outcome : "finished", "stopped" or "failed"
+        All rounds done; asked to stop, can be resumed; no agent had a finite update.
+    round : int
+        The last good round.
+    returns : float64 array, shape (K,), or None
+        Evaluation return of the last model in each agent's world; None if it was not evaluated.
+    """
+
+    outcome: Ending
+    round: int
+    reason: str
+    returns: DoubleArray | None
+    wall_s: float
+
+
+class SynchronousRun:
+    """One rank's share of a run.
+
+    Parameters
+    ----------
+    evaluation : Evaluation or None
+        On the root: of the published model in every agent's world. On an agent that learns alone: of its
+        own model in its own world. None elsewhere.
+    tell : callable
+        Tells the user how it goes; called on the root after every round.
+    wall_s : float
+        Training time before this start.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        plan: Plan,
+        evaluation: Evaluation | None,
+        record: Record,
+        store: CheckpointStore,
+        interrupt: Interrupt,
+        tell: Callable[[Progress], None],
+        wall_s: float = 0.0,
+    ) -> None:
+        self._parts, self._plan = parts, plan
+        self._record, self._store, self._interrupt, self._tell = record, store, interrupt, tell
+        is_shared = parts.collective.has_global_model
+        self._own_evaluation = None if is_shared else evaluation
+        self._background = BackgroundEvaluation(
+            evaluation if is_shared else None, parts.clock, self._record_evaluation
+        )
+        self._newest: tuple[int, DoubleArray | None] = (0, None)
+        self._wall_s, self._mark = wall_s, time.perf_counter()
+
+    def go(self, start: Saved) -> End:
+        """Make all rounds after `start`; every rank calls it."""
+        plan, params, round = self._plan, start.params, start.round
+        outcome_name: Ending = "finished"
+        reason = "all rounds done"
+        self._mark = time.perf_counter()
+        if start.round and plan.evaluates(start.round):
+            self._background.submit(start.round, params)
+        for round in range(start.round + 1, plan.rounds + 1):
+            outcome = self._round(round, params)
+            if outcome.num_rejected and not outcome.total_weight:
+                outcome_name, reason = "failed", f"no agent's update of round {round} was finite"
+                round -= 1
+                break
+            params = outcome.params
+            is_stopping = outcome.num_stopping > 0 and round < plan.rounds
+            self._after(round, outcome, is_stopping)
+            if is_stopping:
+                outcome_name, reason = "stopped", "asked to stop by a signal"
+                break
+        self._background.finish()
+        self._record.close()
+        evaluated_round, returns = self._newest
+        return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
+
+    def _round(self, round: int, params: FloatVector) -> Outcome:
+        plan, agent = self._plan, self._parts.world.rank
+        is_present = agent in plan.participation(round)
+        budget = plan.schedule(round, agent) if is_present else None
+        return federated_round(self._parts, params, budget, self._interrupt.requested, self._background.work)
+
+    def _after(self, round: int, outcome: Outcome, is_stopping: bool) -> None:
+        """Record a round; evaluate and save its model where that is due."""
+        plan, evaluated = self._plan, None
+        if self._own_evaluation is not None and plan.evaluates(round):
+            with self._parts.clock.phase("evaluate_s"):
+                evaluated = self._own_evaluation.run(outcome.params)
+        self._write_row(round, outcome, evaluated)
+        if plan.evaluates(round):
+            self._background.submit(round, outcome.params)
+        if plan.saves(round) or is_stopping:
+            self._save(round, outcome.params)
+
+    def _write_row(self, round: int, outcome: Outcome, evaluated: Evaluated | None) -> None:
+        """Collect every rank's numbers on the root; record and tell them."""
+        world, clock, seconds = self._parts.world, self._parts.clock, self._parts.clock.take()
+        traffic = self._parts.collective.traffic.take()
+        rows = world.gather_rows(agent_row(outcome.contribution, seconds, traffic, evaluated))
+        now = time.perf_counter()
+        round_s, self._mark = now - self._mark, now
+        self._wall_s += round_s
+        if rows is None:
+            return
+        with clock.phase("record_s"):
+            agents = named_columns(rows[1:])
+            own = root_row(outcome, seconds, traffic, round_s, self._wall_s)
+            self._record.append(round, {**agents, **own})
+            _warn_of_rejected(round, agents["rejected"])
+            if self._plan.evaluates(round) and not self._parts.collective.has_global_model:
+                self._newest = (round, agents["evaluation_return"])
+            self._tell(self._progress(round, agents, own))
+            self._record.write_if_due()
+
+    def _record_evaluation(self, round: int, evaluated: Evaluated) -> None:
+        values = {"evaluation_return": evaluated.returns, "evaluation_length": evaluated.lengths}
+        self._record.amend(round, values)
+        self._newest = (round, evaluated.returns)
+
+    def _save(self, round: int, params: FloatVector) -> None:
+        """Write the record, then a checkpoint that is never ahead of it."""
+        started, world = time.perf_counter(), self._parts.world
+        self._background.finish()
+        if world.agree(self._write_record()):
+            save(self._store, world, round, params, self._parts.learner)
+        if world.is_root:
+            self._record.amend(round, {"checkpoint_s": time.perf_counter() - started})
+
+    def _write_record(self) -> bool:
+        try:
+            self._record.write(durable=True)
+        except OSError as error:
+            LOG.warning("record not written, so no checkpoint either: %s", error)
+            return False
+        return True
+
+    def _progress(self, round: int, agents: dict[str, DoubleArray], own: dict[str, float]) -> Progress:
+        evaluated_round, returns = self._newest
+        known = returns if returns is not None else np.array([nan])
+        train_returns = agents["train_return"][np.isfinite(agents["train_return"])]
+        return Progress(
+            round=round,
+            rounds=self._plan.rounds,
+            evaluated_round=evaluated_round,
+            mean_return=float(known.mean()),
+            worst_return=float(known.min()),
+            train_return=float(train_returns.mean()) if train_returns.size else nan,
+            env_steps=float(np.nansum(agents["env_steps"])),
+            sent_bytes=float(np.nansum(agents["sent_bytes"])) + own["root_sent_bytes"],
+            round_s=own["round_s"],
+            wall_s=self._wall_s,
+        )
+
+
+def _warn_of_rejected(round: int, rejected: DoubleArray) -> None:
+    agents = np.flatnonzero(rejected == 1.0) + 1
+    if agents.size:
+        names = ", ".join(map(str, agents))
+        LOG.warning("round %d: left out agent %s: its update is not finite (NaN or infinity)", round, names)

@@ -1,0 +1,25 @@
+"""What is wrong with a configuration, said so that it can be put right."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+UNLIKE = "it is unlike all that are known."
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One refusal: what clashes, why it cannot work, and what to do instead."""
+
+    clash: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.clash}: {self.reason}\n    {self.remedy}"
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest the known word nearest to a mistyped one; without a near one, say `otherwise`."""
+    nearest = get_close_matches(word, list(known), n=1)
+    return f"did you mean {nearest[0]}?" if nearest else otherwise

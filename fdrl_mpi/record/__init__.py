@@ -1,0 +1,1 @@
+"""What is WRITTEN: metrics, checkpoints, provenance. The only folder that imports h5py."""

@@ -1,0 +1,183 @@
+"""The checkpoints of a run: one folder per round, one file per process, a manifest that makes it count."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fdrl_mpi.arrays import State
+from fdrl_mpi.record.atomic_file import sync, write_json
+from fdrl_mpi.record.run_directory import RunDirectory
+from fdrl_mpi.record.state_file import DamagedCheckpoint, read_state, write_state
+
+__all__ = ["CheckpointStore", "DamagedCheckpoint", "Manifest", "read_state", "write_state"]
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint consists of.
+
+    Attributes
+    ----------
+    format : int
+        Version of the layout.
+    round : int
+        The last round that the states contain.
+    digests, sizes_bytes : dict
+        SHA-256 and size of each file, by name.
+    facts : dict
+        What the program wants to know before it reads the states.
+    """
+
+    format: int
+    round: int
+    digests: dict[str, str]
+    sizes_bytes: dict[str, int]
+    facts: dict[str, Any]
+
+
+class CheckpointStore:
+    """The folder ``checkpoints/`` of a run.
+
+    The root calls `prepare`; every process writes its own file with `write_state`, to
+    ``staging(round) / file_for(agent)``, and sends the digest to the root; the root calls `commit`. Before
+    that, nothing counts: a kill at any moment leaves the older checkpoints as they were.
+
+    Parameters
+    ----------
+    run_dir : path
+        The run directory; nothing is created before `prepare`.
+    keep : int
+        How many checkpoints to keep, at least 1.
+    """
+
+    def __init__(self, run_dir: str | Path, keep: int) -> None:
+        if keep < 1:
+            raise ValueError(f"keep is {keep}, must be at least 1")
+        self.folder = RunDirectory(run_dir).checkpoints
+        self.keep = keep
+
+    def staging(self, round: int) -> Path:
+        """Name the folder where the files of a round are written before they count."""
+        return self._folder(round, ".tmp")
+
+    @staticmethod
+    def file_for(agent: int) -> str:
+        """Name the file of an agent; 0 is the root."""
+        return "global.h5" if agent == 0 else f"agent_{agent:04d}.h5"
+
+    def prepare(self, round: int) -> Path:
+        """Make the empty folder `staging(round)`; clear away what interrupted ones left (root only)."""
+        for leftover in self.folder.glob("round_*.tmp"):
+            shutil.rmtree(leftover)
+        self.staging(round).mkdir(parents=True)
+        sync(self.folder.parent)
+        return self.staging(round)
+
+    def commit(self, round: int, digests: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+        """Make the files in `staging(round)` the checkpoint of the round; drop the oldest ones (root only).
+
+        Parameters
+        ----------
+        round : int
+            The last round that the states contain. A checkpoint of the same round is replaced.
+        digests : mapping
+            What `write_state` returned, by file name: all the files of the checkpoint.
+        facts : mapping of JSON values
+            Kept in the manifest.
+
+        Raises
+        ------
+        OSError
+            If a file is not there, or the file system refuses. The older checkpoints stay.
+        """
+        staging = self.staging(round)
+        sizes_bytes = {file: (staging / file).stat().st_size for file in digests}
+        write_json(
+            staging / _MANIFEST, asdict(Manifest(_FORMAT, round, dict(digests), sizes_bytes, dict(facts)))
+        )
+
+        final, old = self._folder(round), self._folder(round, ".old")
+        if final.exists():
+            self._remove(old)
+            final.rename(old)
+        staging.rename(final)
+        sync(self.folder)
+        self._remove(old)
+        for outdated in [other for other in self.rounds() if other <= round][: -self.keep]:
+            self._discard(outdated)
+
+    def rounds(self) -> list[int]:
+        """List the rounds with a complete checkpoint, in ascending order."""
+        found = (re.fullmatch(r"round_(\d+)(\.old)?", path.name) for path in self.folder.glob("round_*"))
+        return sorted({int(match[1]) for match in found if match and self._is_complete(int(match[1]))})
+
+    def manifest(self, round: int) -> Manifest:
+        """Read the manifest of a checkpoint.
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If there is none, or it makes no sense.
+        """
+        path = self._existing(round) / _MANIFEST
+        try:
+            manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedCheckpoint(f"{path}: no usable manifest: {error}") from error
+        if (manifest.format, manifest.round) != (_FORMAT, round):
+            raise DamagedCheckpoint(
+                f"{path}: has format {manifest.format} and round {manifest.round}, not {_FORMAT} and {round}"
+            )
+        return manifest
+
+    def load(self, round: int, file: str) -> State:
+        """Read one file of a checkpoint.
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If it is missing, unreadable, or not what was committed.
+        """
+        digests = self.manifest(round).digests
+        if file not in digests:
+            raise DamagedCheckpoint(f"{self._existing(round)}: has no {file}, but {', '.join(digests)}")
+        return read_state(self._existing(round) / file, digests[file])
+
+    def discard_after(self, round: int) -> None:
+        """Remove the checkpoints of later rounds, after the run went back to `round` (root only)."""
+        for other in self.rounds():
+            if other > round:
+                self._discard(other)
+
+    def _folder(self, round: int, suffix: str = "") -> Path:
+        return self.folder / f"round_{round:06d}{suffix}"
+
+    def _existing(self, round: int) -> Path:
+        """Name the folder of a checkpoint: ``.old`` if the process died while it was being replaced."""
+        final, old = self._folder(round), self._folder(round, ".old")
+        return old if old.exists() and not final.exists() else final
+
+    def _is_complete(self, round: int) -> bool:
+        try:
+            return self.manifest(round).round == round
+        except DamagedCheckpoint:
+            return False
+
+    def _discard(self, round: int) -> None:
+        self._remove(self._folder(round, ".old"))
+        self._remove(self._folder(round))
+
+    def _remove(self, folder: Path) -> None:
+        """Remove a folder that may not exist; half removed, it does not count any more."""
+        if folder.exists():
+            doomed = folder.with_name(folder.name + ".tmp")
+            shutil.rmtree(doomed, ignore_errors=True)
+            folder.rename(doomed)
+            shutil.rmtree(doomed)

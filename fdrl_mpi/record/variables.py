@@ -1,0 +1,78 @@
+"""The variables of `metrics.h5`: name, dimensions, unit and meaning, in one table."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One dataset of the record."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    units: str
+    long_name: str
+
+
+_AGENT = ("round", "agent")
+_ROUND = ("round",)
+
+VARIABLES: tuple[Variable, ...] = (
+    # Per agent: what it did in the round.
+    Variable("present", _AGENT, "1", "1 where the agent took part, 0 where it did not"),
+    Variable(
+        "rejected", _AGENT, "1", "1 where the agent's update held a value that is not finite and was left out"
+    ),
+    Variable("weight", _AGENT, "1", "weight of the agent's update in the aggregate"),
+    Variable("train_return", _AGENT, "1", "mean return of the training episodes finished in the round"),
+    Variable("train_length", _AGENT, "steps", "mean length of the training episodes finished in the round"),
+    Variable("num_episodes", _AGENT, "episodes", "training episodes finished in the round"),
+    Variable("env_steps", _AGENT, "steps", "environment steps of the round"),
+    Variable("gradient_steps", _AGENT, "steps", "optimiser steps of the round"),
+    Variable("policy_loss", _AGENT, "1", "mean policy loss"),
+    Variable("value_loss", _AGENT, "1", "mean value loss"),
+    Variable("entropy", _AGENT, "nats", "mean entropy of the policy"),
+    Variable("approx_kl", _AGENT, "nats", "mean KL divergence from the policy that made the rollout"),
+    Variable("clip_fraction", _AGENT, "1", "share of samples whose probability ratio was clipped"),
+    Variable("gradient_norm", _AGENT, "1", "mean L2 norm of the gradient before clipping"),
+    Variable("update_norm", _AGENT, "1", "L2 norm of local model minus global model"),
+    Variable("rollout_s", _AGENT, "s", "part of train_s: acting in the environments"),
+    Variable("train_s", _AGENT, "s", "time of local training"),
+    Variable("encode_s", _AGENT, "s", "time to form and weigh the update"),
+    Variable("wait_s", _AGENT, "s", "time waited for slower agents"),
+    Variable("exchange_s", _AGENT, "s", "time in the collective, publication included"),
+    Variable("sent_bytes", _AGENT, "bytes", "bytes handed to MPI"),
+    Variable("received_bytes", _AGENT, "bytes", "bytes taken from MPI"),
+    Variable(
+        "evaluation_return",
+        _AGENT,
+        "1",
+        "mean return of the evaluated policy in the agent's world; NaN: not evaluated",
+    ),
+    Variable(
+        "evaluation_length",
+        _AGENT,
+        "steps",
+        "mean episode length of the evaluated policy in the agent's world",
+    ),
+    # Of the root.
+    Variable(
+        "end_wall_s",
+        _ROUND,
+        "s",
+        "wall time from the start of training to the end of the round, summed over restarts",
+    ),
+    Variable("end_unix_s", _ROUND, "s", "time of day at the end of the round, seconds since 1970"),
+    Variable("round_s", _ROUND, "s", "wall time of the round"),
+    Variable("aggregate_s", _ROUND, "s", "time of the aggregation on the root"),
+    Variable("root_exchange_s", _ROUND, "s", "time of the root in the collective, publication included"),
+    Variable("evaluate_s", _ROUND, "s", "time of the root spent on evaluation, while agents train"),
+    Variable("record_s", _ROUND, "s", "time of the root spent on the record"),
+    Variable("checkpoint_s", _ROUND, "s", "time of all ranks spent on the checkpoint after the round"),
+    Variable("root_sent_bytes", _ROUND, "bytes", "bytes the root handed to MPI"),
+    Variable("root_received_bytes", _ROUND, "bytes", "bytes the root took from MPI"),
+    Variable("total_weight", _ROUND, "1", "sum of the agents' weights; 0 leaves the model unchanged"),
+    Variable("model_norm", _ROUND, "1", "L2 norm of the published model"),
+)
+
+AGENT_VARIABLES: tuple[str, ...] = tuple(v.name for v in VARIABLES if v.dimensions == _AGENT)
+"""Names of the variables with a value for each agent, in the order in which ranks send them."""

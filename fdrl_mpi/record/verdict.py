@@ -1,0 +1,55 @@
+"""How a run ended. The exit status of mpirun proves nothing after a failure; this file does."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from fdrl_mpi.record.atomic_file import write_json
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The contents of `verdict.json`.
+
+    Attributes
+    ----------
+    outcome : "finished", "stopped" or "failed"
+        All rounds done; ended early on purpose, and can be resumed; ended by an error.
+    round, rounds : int
+        The last round done, and how many were wanted.
+    reason : str
+        Why it ended, for a person.
+    final_evaluation_return : float or None
+        Mean return of the final model; None if it was not evaluated.
+    wall_s : float
+        Training time, summed over restarts.
+    """
+
+    outcome: Literal["finished", "stopped", "failed"]
+    round: int
+    rounds: int
+    reason: str
+    final_evaluation_return: float | None
+    wall_s: float
+
+    def write(self, path: str | Path) -> None:
+        """Write the file atomically; a return that is not finite becomes null, as JSON has no such number."""
+        result = self.final_evaluation_return
+        known = result is not None and math.isfinite(result)
+        write_json(path, asdict(self if known else replace(self, final_evaluation_return=None)))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read the file.
+
+        Raises
+        ------
+        ValueError
+            If it is missing or not a verdict.
+        """
+        try:
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: no usable verdict: {error}") from error

@@ -1,0 +1,156 @@
+"""What follows from the record: curves, sums and shares, with numpy alone.
+
+NaN means "not known" everywhere: sums take it as 0, means leave it out, and the mean of nothing is NaN.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fdrl_mpi.arrays import BoolVector, DoubleArray, IntVector
+from fdrl_mpi.record.metrics_file import Metrics
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The evaluated rounds of a run: what they had cost, and how well the agents did; shape (evaluations,).
+
+    Attributes
+    ----------
+    rounds : int64 array
+    env_steps, wall_s, moved_bytes : float64 arrays
+        Summed from the start of the run to the end of the round, over all ranks.
+    mean, worst, low, high : float64 arrays
+        Over the agents that were evaluated; `low` and `high` are the 10th and 90th percentile.
+    """
+
+    rounds: IntVector
+    env_steps: DoubleArray
+    wall_s: DoubleArray
+    moved_bytes: DoubleArray
+    mean: DoubleArray
+    worst: DoubleArray
+    low: DoubleArray
+    high: DoubleArray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The last evaluation of a run; `returns` has shape (K,), and `round` is None if there was none."""
+
+    round: int | None
+    returns: DoubleArray
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one run; NaN where nothing is known."""
+
+    last_round: int | None
+    num_agents: int
+    env_steps: float
+    wall_s: float
+    env_steps_per_s: float
+    bytes_per_round: float
+    share_outside_training: float
+    evaluated_round: int | None
+    mean_return: float
+    worst_return: float
+    worst_agent: int | None
+
+
+def evaluated(metrics: Metrics) -> BoolVector:
+    """Tell the rounds in which at least one agent's world was evaluated; shape (R,)."""
+    known: BoolVector = (~np.isnan(metrics.values["evaluation_return"])).any(axis=1)
+    return known
+
+
+def learning_curve(metrics: Metrics) -> LearningCurve:
+    """Take the evaluated rounds out of the record; NaN rows between them still count into the costs."""
+    rows = evaluated(metrics)
+    returns = metrics.values["evaluation_return"][rows]
+    low, high = np.empty((2, 0))
+    if len(returns):
+        low, high = np.nanpercentile(returns, [LOW_PERCENTILE, HIGH_PERCENTILE], axis=1)
+    return LearningCurve(
+        rounds=metrics.rounds[rows],
+        env_steps=np.nancumsum(over_agents(metrics, "env_steps"))[rows],
+        wall_s=metrics.values["end_wall_s"][rows],
+        moved_bytes=np.nancumsum(moved_bytes(metrics))[rows],
+        mean=np.nanmean(returns, axis=1),
+        worst=np.nanmin(returns, axis=1),
+        low=low,
+        high=high,
+    )
+
+
+def last_evaluation(metrics: Metrics) -> Evaluation:
+    """Give the newest returns of a run."""
+    rows = np.flatnonzero(evaluated(metrics))
+    if len(rows) == 0:
+        return Evaluation(None, np.full(len(metrics.agents), np.nan))
+    return Evaluation(int(metrics.rounds[rows[-1]]), metrics.values["evaluation_return"][rows[-1]])
+
+
+def over_agents(metrics: Metrics, name: str) -> DoubleArray:
+    """Sum a variable over the agents, round by round; NaN where no agent has a value."""
+    values = metrics.values[name]
+    total: DoubleArray = np.where(np.isnan(values).all(axis=1), np.nan, np.nansum(values, axis=1))
+    return total
+
+
+def mean_of_present(metrics: Metrics, name: str) -> DoubleArray:
+    """Average a variable over the agents that took part, round by round; NaN where none did."""
+    values = metrics.values[name]
+    counted = (metrics.values["present"] == 1.0) & ~np.isnan(values)
+    total, number = np.where(counted, values, 0.0).sum(axis=1), counted.sum(axis=1)
+    mean: DoubleArray = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    return mean
+
+
+def moved_bytes(metrics: Metrics) -> DoubleArray:
+    """Add up what all ranks, the root included, handed to MPI; NaN where nothing is known."""
+    parts = np.stack([over_agents(metrics, "sent_bytes"), metrics.values["root_sent_bytes"]])
+    total: DoubleArray = np.where(np.isnan(parts).all(axis=0), np.nan, np.nansum(parts, axis=0))
+    return total
+
+
+def share_outside_training(metrics: Metrics) -> DoubleArray:
+    """Give the part of each round in which a present agent, on average, did not train; 0 to 1."""
+    return 1.0 - mean_of_present(metrics, "train_s") / _positive(metrics.values["round_s"])
+
+
+def summarise(metrics: Metrics) -> Summary:
+    """Boil a run down to one line of a table."""
+    evaluation = last_evaluation(metrics)
+    has_returns = evaluation.round is not None
+    worst = int(np.nanargmin(evaluation.returns)) if has_returns else None
+    env_steps = float(np.nansum(over_agents(metrics, "env_steps")))
+    wall_s = metrics.values["end_wall_s"]
+    total_s = float(np.nanmax(wall_s)) if not np.isnan(wall_s).all() else np.nan
+    train_s, round_s = mean_of_present(metrics, "train_s"), metrics.values["round_s"]
+    timed = ~np.isnan(train_s + round_s)
+    return Summary(
+        last_round=int(metrics.rounds[-1]) if len(metrics.rounds) else None,
+        num_agents=len(metrics.agents),
+        env_steps=env_steps,
+        wall_s=total_s,
+        env_steps_per_s=env_steps / total_s if total_s > 0.0 else np.nan,
+        bytes_per_round=_mean(moved_bytes(metrics)),
+        share_outside_training=1.0 - train_s[timed].sum() / round_s[timed].sum() if timed.any() else np.nan,
+        evaluated_round=evaluation.round,
+        mean_return=_mean(evaluation.returns),
+        worst_return=float(evaluation.returns[worst]) if worst is not None else np.nan,
+        worst_agent=int(metrics.agents[worst]) if worst is not None else None,
+    )
+
+
+def _mean(values: DoubleArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def _positive(values: DoubleArray) -> DoubleArray:
+    return np.where(values > 0.0, values, np.nan)

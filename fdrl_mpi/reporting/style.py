@@ -1,0 +1,109 @@
+"""How figures look: colours that colour-blind readers tell apart, fitting units, one file format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fdrl_mpi.arrays import DoubleArray
+
+WIDTH_IN = 10.0
+DPI = 150
+
+# Okabe and Ito, "Color Universal Design", 2008, without the yellow, which is lost on white.
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+DARK, GREY, LIGHT = "#222222", "#777777", "#dddddd"
+_RUN_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, DARK)
+
+_SETTINGS: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.labelcolor": DARK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": 11,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": LIGHT,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "xtick.color": GREY,
+    "xtick.labelcolor": DARK,
+    "xtick.labelsize": 8,
+    "ytick.color": GREY,
+    "ytick.labelcolor": DARK,
+    "ytick.labelsize": 8,
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit to show values in; `size` is what one of it is in the unit of the record."""
+
+    name: str
+    size: float
+
+
+SECONDS = (Unit("µs", 1e-6), Unit("ms", 1e-3), Unit("s", 1.0), Unit("min", 60.0), Unit("h", 3600.0))
+BYTES = (Unit("B", 1.0), Unit("kB", 1e3), Unit("MB", 1e6), Unit("GB", 1e9), Unit("TB", 1e12))
+COUNTS = (Unit("", 1.0), Unit("thousand", 1e3), Unit("million", 1e6), Unit("billion", 1e9))
+
+
+def fitting(units: Sequence[Unit], *values: DoubleArray) -> Unit:
+    """Choose the largest unit of which the greatest value holds at least two; the smallest for nothing."""
+    greatest = max((float(np.nanmax(array)) for array in values if not np.isnan(array).all()), default=0.0)
+    return next((unit for unit in reversed(units) if greatest >= 2.0 * unit.size), units[0])
+
+
+def run_colours(num_runs: int) -> list[str]:
+    """Give each run the colour it has in every figure and on the page, as #rrggbb."""
+    if num_runs <= len(_RUN_COLOURS):
+        return list(_RUN_COLOURS[:num_runs])
+    return [to_hex(colour) for colour in mpl.colormaps["cividis"](np.linspace(0.0, 0.9, num_runs))]
+
+
+def new_figure(height_in: float) -> Figure:
+    """Make a figure as wide as the page."""
+    return Figure(figsize=(WIDTH_IN, height_in))
+
+
+def settings() -> Any:
+    """Give the context in which figures must be made and saved."""
+    return mpl.rc_context(_SETTINGS)
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure."""
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=DPI)
+    return image.getvalue()
+
+
+def label_rounds(axes: Axes) -> None:
+    """Make the horizontal axis one of whole rounds."""
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def marker(num_points: int) -> str:
+    """Mark single points where they are few: a line through one point is invisible."""
+    return "o" if num_points <= 30 else ""
+
+
+def say(axes: Axes, text: str) -> None:
+    """Write a remark into an empty panel."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)

@@ -1,0 +1,103 @@
+"""Where a run goes on, decided from its directory before anything is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fdrl_mpi.config import MAY_DIFFER_ON_RESUME, Config, ConfigError, differing_keys, read
+from fdrl_mpi.problem import Problem
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What to do with the run directory before a run.
+
+    Attributes
+    ----------
+    directory : RunDirectory
+    set_aside : bool
+        Rename the run that is there.
+    copy_from : RunDirectory or None
+        Begin with a copy of another run.
+    problems : list of Problem
+        Why the run cannot begin.
+    """
+
+    directory: RunDirectory
+    set_aside: bool
+    copy_from: RunDirectory | None
+    problems: list[Problem]
+
+
+def run_directory(config: Config) -> RunDirectory:
+    """Name the directory of a run."""
+    return RunDirectory(Path(config.run.dir) / config.run.name)
+
+
+def beginning(config: Config, world_size: int) -> Beginning:
+    """Look at the run directory, and at the one to go on from; nothing is changed."""
+    own = run_directory(config)
+    resume = config.run.resume
+    if resume == "never":
+        return Beginning(own, not own.is_empty(), None, [])
+    if resume == "auto" or Path(resume).resolve() == own.path.resolve():
+        if own.is_empty():
+            return Beginning(own, False, None, [] if resume == "auto" else [_nothing_there(own)])
+        return Beginning(own, False, None, _mismatches(own, config, world_size))
+    other = RunDirectory(resume)
+    problems = _mismatches(other, config, world_size) if not other.is_empty() else [_nothing_there(other)]
+    if not own.is_empty():
+        problems.append(
+            Problem(
+                f"run.resume = {resume} with a run in {own.path}",
+                "a run that goes on from another one needs a directory of its own",
+                "choose another run.name",
+            )
+        )
+    return Beginning(own, False, other, problems)
+
+
+def _nothing_there(directory: RunDirectory) -> Problem:
+    return Problem(
+        f"run.resume = {directory.path}",
+        "there is no run in it",
+        "name a run directory, or use auto or never",
+    )
+
+
+def _mismatches(directory: RunDirectory, config: Config, world_size: int) -> list[Problem]:
+    """Compare a run with what is asked for now."""
+    if not directory.config.is_file():
+        return [
+            Problem(
+                f"{directory.path} holds files, but no run",
+                f"it has no {directory.config.name}, and a run does not mix with other files",
+                "choose another run.name or run.dir",
+            )
+        ]
+    try:
+        stored = read([directory.config], [])
+    except ConfigError as error:
+        return error.problems
+    problems = []
+    if keys := differing_keys(stored, config, MAY_DIFFER_ON_RESUME):
+        problems.append(
+            Problem(
+                f"the run in {directory.path} has another configuration",
+                f"they differ in {', '.join(keys)}",
+                "choose another run.name, set run.resume to never (the old run is kept aside), "
+                "or undo the difference",
+            )
+        )
+    rounds = CheckpointStore(directory.path, 1).rounds()
+    ranks = CheckpointStore(directory.path, 1).manifest(rounds[-1]).facts.get("ranks") if rounds else None
+    if ranks not in (None, world_size):
+        problems.append(
+            Problem(
+                f"the run in {directory.path} has {ranks} ranks, this world {world_size}",
+                "agents keep their worlds and optimisers for the whole run",
+                f"start with mpirun -n {ranks}, or choose another run.name",
+            )
+        )
+    return problems

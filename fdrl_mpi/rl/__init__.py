@@ -1,0 +1,1 @@
+"""How one agent LEARNS. numpy; torch in `torch_network` only."""

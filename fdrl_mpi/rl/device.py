@@ -1,0 +1,72 @@
+"""Which device and which engine a rank computes with, decided without loading torch."""
+
+import ctypes
+import importlib.metadata
+import re
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def cuda_devices() -> list[str]:
+    """Ask the driver for the names of the visible CUDA devices, without loading torch."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    names, device = [], ctypes.c_int()
+    for ordinal in range(count.value):
+        cuda.cuDeviceGet(ctypes.byref(device), ordinal)
+        cuda.cuDeviceGetName(name, len(name), device)
+        names.append(name.value.decode())
+    return names
+
+
+def torch_cuda_version() -> str:
+    """Read for which CUDA the installed torch was built, from its files; empty for a CPU build or none."""
+    try:
+        torch = importlib.metadata.distribution("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    version_file = Path(str(torch.locate_file("torch/version.py")))
+    found = (
+        re.search(r"^cuda\b.*= '([\d.]+)'", version_file.read_text(), re.MULTILINE)
+        if version_file.exists()
+        else None
+    )
+    return found.group(1) if found else ""
+
+
+def choose_device(wanted: str, local_rank: int) -> str:
+    """Name the device of a rank: ``"cpu"`` or ``"cuda:N"``, ranks of a host taking turns on its devices.
+
+    Parameters
+    ----------
+    wanted : "auto", "cpu" or "cuda"
+    local_rank : int
+        Rank among those of this host; a launcher's variables do not always tell it.
+
+    Raises
+    ------
+    ValueError
+        If "cuda" is wanted and there is none, or torch cannot use it.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    devices = cuda_devices()
+    if devices and torch_cuda_version():
+        return f"cuda:{local_rank % len(devices)}"
+    if wanted == "cuda":
+        reason = "the installed torch is a CPU build" if devices else "the driver shows no CUDA device"
+        raise ValueError(f"learner.device = cuda, but {reason}")
+    return "cpu"
+
+
+def choose_engine(wanted: str, device: str, has_module: bool) -> str:
+    """Name the engine: numpy for layers on the CPU, torch for everything else."""
+    if wanted != "auto":
+        return wanted
+    return "numpy" if device == "cpu" and not has_module else "torch"

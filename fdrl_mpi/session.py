@@ -1,0 +1,250 @@
+"""One run from its configuration to its verdict, on one rank."""
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from fdrl_mpi.arrays import DoubleArray
+from fdrl_mpi.build import Rank, build, context_units, draw_worlds
+from fdrl_mpi.comm.world import World
+from fdrl_mpi.config import Config, to_toml
+from fdrl_mpi.constraints import check
+from fdrl_mpi.federation.interrupt import RESUMABLE, Interrupt
+from fdrl_mpi.federation.persistence import Saved, restore
+from fdrl_mpi.federation.synchronous import End, SynchronousRun
+from fdrl_mpi.logs import log_to_file
+from fdrl_mpi.problem import Problem
+from fdrl_mpi.progress import Teller
+from fdrl_mpi.record.atomic_file import replacing
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.metrics import AgentFact, MetricsRecord, NullRecord, Record, read_metrics
+from fdrl_mpi.record.provenance import collect
+from fdrl_mpi.record.run_directory import Verdict
+from fdrl_mpi.resumption import Beginning, beginning
+from fdrl_mpi.rl.denormals import flush_denormals
+
+LOG = logging.getLogger(__name__)
+FAILED = 1
+EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED}
+RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
+"""Where the launching script wants to read the path of the run directory."""
+
+Result = TypeVar("Result")
+
+
+class Refusal(Exception):  # noqa: N818 (it is no error of the program)
+    """Why a run does not begin; raised on every rank with the same problems."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = list(problems)
+
+
+class Session:
+    """A run that may begin: configuration, ranks, directory and environments fit together.
+
+    Nothing is written before `run`.
+
+    Raises
+    ------
+    Refusal
+        On all ranks.
+    """
+
+    def __init__(self, config: Config, world: World) -> None:
+        self._config, self._world = config, world
+        _refuse(check(config, world.size, os.environ))
+        self._beginning: Beginning = world.from_root(beginning(config, world.size) if world.is_root else None)
+        _refuse(self._beginning.problems)
+        flush_denormals()
+        self._rank: Rank = _on_all_ranks(world, lambda: build(config, world))
+        _refuse(_different_models(world, self._rank))
+        self.directory = self._beginning.directory
+        self._store = CheckpointStore(self.directory.path, config.checkpoint.keep)
+
+    def describe(self) -> None:
+        """Say on the root what would run."""
+        if self._world.is_root:
+            for line in self._description():
+                LOG.info("%s", line)
+
+    def run(self) -> int:
+        """Begin or go on, to the end; return the exit status."""
+        interrupt = Interrupt()
+        self._prepare_directory()
+        saved = self._restore()
+        record, wall_s = self._open_record(saved.round)
+        self._announce(saved.round)
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        run = SynchronousRun(
+            self._rank.parts,
+            self._rank.plan,
+            self._rank.evaluation,
+            record,
+            self._store,
+            interrupt,
+            Teller(self._config.log.progress),
+            wall_s,
+        )
+        end = run.go(saved)
+        self._conclude(end)
+        return EXIT_STATUS[end.outcome]
+
+    def _description(self) -> list[str]:
+        config, world, parts = self._config, self._world, self._rank.parts
+        size_bytes = 4 * len(self._rank.params)
+        worlds = draw_worlds(config, world.num_agents)
+        return [
+            f"{config.mode} {type(config.learner).__struct_config__.tag} on {config.environment.id}: {world.num_agents} agents, "
+            f"{config.rounds} rounds of {config.learner.budget} steps each",
+            f"model of {len(self._rank.params)} parameters ({size_bytes} bytes), {self._rank.engine} engine "
+            f"on {self._rank.device}, {type(parts.collective).__name__.lower()}",
+            f"run directory {self.directory.path}",
+            *(f"agent {agent}: {world or 'default world'}" for agent, world in enumerate(worlds, 1)),
+        ]
+
+    def _prepare_directory(self) -> None:
+        """Lock the run directory and put the configuration there; the root does it, all ranks learn of it."""
+        start, world = self._beginning, self._world
+
+        def prepare() -> None:
+            if start.set_aside:
+                LOG.info("the old run is kept in %s", self.directory.set_aside())
+            if start.copy_from is not None:
+                self.directory.copy_from(start.copy_from)
+            self.directory.lock()
+            self.directory.logs.mkdir(exist_ok=True)
+            self.directory.verdict.unlink(missing_ok=True)
+            with replacing(self.directory.config) as temporary:
+                temporary.write_text(to_toml(self._config))
+            if run_file := os.environ.get(RUN_FILE_VARIABLE):
+                Path(run_file).write_text(f"{self.directory.path}\n")
+
+        _on_all_ranks(world, prepare if world.is_root else _nothing)
+        log_to_file(self.directory.log(world.rank), world.rank, world.host)
+
+    def _restore(self) -> Saved:
+        parts = self._rank.parts
+        saved = _on_all_ranks(
+            self._world, lambda: restore(self._store, self._world, self._rank.params, parts.learner)
+        )
+        return Saved(saved.round, parts.collective.publish(saved.params))
+
+    def _open_record(self, round: int) -> tuple[Record, float]:
+        """Open the record on the root, rewound to `round`; return it and the training time so far."""
+        facts = self._agent_facts()
+        if not self._world.is_root:
+            return NullRecord(), 0.0
+        path, agents = self.directory.metrics, range(1, self._world.size)
+        attributes = collect() | {
+            "config": to_toml(self._config),
+            "mode": self._config.mode,
+            "engine": self._rank.engine,
+            "device": self._rank.device,
+            "num_parameters": len(self._rank.params),
+        }
+        self._store.discard_after(round)
+        if round == 0 or not path.exists():
+            return MetricsRecord(path, agents, attributes, facts), 0.0
+        record = MetricsRecord.resume(path, agents, attributes, facts)
+        record.rewind(round)
+        return record, float(read_metrics(path).values["end_wall_s"][round - 1])
+
+    def _agent_facts(self) -> dict[str, AgentFact]:
+        """Describe each agent's world and host, on every rank."""
+        hosts = self._world.gather_objects(self._world.host)[1:]
+        worlds = draw_worlds(self._config, self._world.num_agents)
+        units = context_units(self._config.environment.id)
+        return {"host": AgentFact(hosts, "1", "host the agent runs on")} | {
+            f"context_{name}": AgentFact(
+                np.array([world[name] for world in worlds]),
+                units.get(name, "1"),
+                f"{name} in the agent's world",
+            )
+            for name in self._config.environment.heterogeneity
+        }
+
+    def _announce(self, round: int) -> None:
+        if self._world.is_root:
+            rounds = self._config.rounds
+            if round >= rounds:
+                LOG.info(
+                    "%s already has its %d rounds; ask for more with --rounds, choose another --run.name, or "
+                    "start over with --run.resume never",
+                    self.directory.path,
+                    rounds,
+                )
+            else:
+                LOG.info("%s", self._description()[0])
+                LOG.info("%s%s", self._description()[1], f"; goes on after round {round}" if round else "")
+
+    def _conclude(self, end: End) -> None:
+        """Write the verdict and say how the run ended."""
+        if not self._world.is_root:
+            return
+        mean = None if end.returns is None else float(end.returns.mean())
+        verdict = Verdict(end.outcome, end.round, self._config.rounds, end.reason, mean, end.wall_s)
+        self.directory.write_verdict(verdict)
+        LOG.log(
+            logging.WARNING if end.outcome == "failed" else logging.INFO,
+            "%s after round %d of %d (%s)%s; run: %s",
+            end.outcome,
+            end.round,
+            self._config.rounds,
+            end.reason,
+            _returns_text(end.returns),
+            self.directory.path,
+        )
+        self.directory.unlock()
+
+
+def _returns_text(returns: DoubleArray | None) -> str:
+    if returns is None:
+        return ""
+    worst = int(returns.argmin())
+    return f": mean return {returns.mean():.1f}, worst {returns[worst]:.1f} (agent {worst + 1})"
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise Refusal(problems)
+
+
+def _nothing() -> None:
+    """Do nothing, where only the root has work."""
+
+
+def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
+    """Do `work` on every rank; a ValueError or OSError on any of them refuses the run on all."""
+    trouble, result = "", None
+    try:
+        result = work()
+    except (ValueError, OSError) as error:
+        trouble = str(error)
+    troubles = {text: rank for rank, text in reversed(list(enumerate(world.gather_objects(trouble)))) if text}
+    if troubles:
+        raise Refusal(
+            [Problem(f"rank {rank}", text, "nothing was trained") for text, rank in troubles.items()]
+        )
+    return result  # type: ignore[return-value]
+
+
+def _different_models(world: World, rank: Rank) -> list[Problem]:
+    """Compare the model layouts of all ranks: what does not match cannot be averaged."""
+    sizes = world.gather_objects(len(rank.params))
+    if len(set(sizes)) == 1:
+        return []
+    return [
+        Problem(
+            f"models of {', '.join(map(str, sorted(set(sizes))))} parameters",
+            "agents whose observations or actions differ in size have no model in common",
+            "give all agents worlds with the same spaces",
+        )
+    ]

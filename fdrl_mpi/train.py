@@ -1,0 +1,103 @@
+"""Train: ``mpirun -n 17 python -m fdrl_mpi.train``. Heavy imports wait for a valid configuration."""
+
+import gc
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fdrl_mpi.command_line import TrainArguments, help_text, parse_train_arguments
+from fdrl_mpi.config import Config, ConfigError, read, to_toml
+from fdrl_mpi.problem import Problem
+from fdrl_mpi.process import is_launched, launched_rank, prepare_process
+
+if TYPE_CHECKING:
+    from fdrl_mpi.comm.world import World
+
+REFUSED, FAILED = 2, 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status where no other rank has to be waited for."""
+    prepare_process()
+    gc.disable()  # while modules load: a tenth of a second a rank
+    problems: Sequence[Problem] = []
+    try:
+        arguments = parse_train_arguments(sys.argv[1:] if argv is None else argv)
+        if answer := _answer(arguments):
+            if launched_rank() == 0:
+                print(answer)
+            return 0
+        config = read(arguments.config_files, arguments.overrides)
+    except ConfigError as error:
+        problems = error.problems
+        _print_problems(problems)
+        if not is_launched():
+            return REFUSED
+
+    from fdrl_mpi.comm.world import open_world
+
+    world = open_world()
+    if problems:
+        world.leave(REFUSED)
+    try:
+        status = _session(config, world, arguments.dry_run)
+    except Exception:
+        _report_failure(world, config)
+        world.abort(FAILED)
+        raise
+    world.leave(status)
+    return status
+
+
+def _answer(arguments: TrainArguments) -> str:
+    """Return what is only to be printed; empty if there is something to run."""
+    if arguments.help:
+        return help_text()
+    if arguments.version:
+        from fdrl_mpi import __version__
+
+        return __version__
+    if arguments.print_config:
+        return to_toml(read(arguments.config_files, arguments.overrides), comments=True)
+    return ""
+
+
+def _session(config: Config, world: "World", is_dry: bool) -> int:
+    """Check, begin and run on this rank; return the exit status, the same on every rank."""
+    from fdrl_mpi.logs import log_to_terminal
+    from fdrl_mpi.session import Refusal, Session
+
+    log_to_terminal(world.rank, world.host, config.log.level)
+    try:
+        session = Session(config, world)
+        if is_dry:
+            session.describe()
+            return 0
+        return session.run()
+    except Refusal as refusal:
+        _print_problems(refusal.problems)
+        return REFUSED
+
+
+def _print_problems(problems: Sequence[Problem]) -> None:
+    if launched_rank() == 0:
+        print("\n".join(map(str, problems)), file=sys.stderr, flush=True)
+
+
+def _report_failure(world: "World", config: Config) -> None:
+    """Print this rank's traceback, and leave a verdict: the job is about to be ended."""
+    from fdrl_mpi.record.run_directory import Verdict
+    from fdrl_mpi.resumption import run_directory
+
+    who = "root" if world.is_root else f"agent {world.rank}"
+    text = traceback.format_exc()
+    print(f"rank {world.rank} ({who}) on {world.host} failed:\n{text}", file=sys.stderr, flush=True)
+    directory = run_directory(config)
+    if directory.config.is_file():
+        reason = f"rank {world.rank} ({who}) on {world.host}: {text.splitlines()[-1]}"
+        directory.write_verdict(Verdict("failed", 0, config.rounds, reason, None, 0.0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Train on this machine: install what is missing, run, report.
+#
+#   jobs/workstation.sh --config configs/cartpole.toml --agents.lr 3e-4
+#   RANKS=5 jobs/workstation.sh ...        one root and four agents (default 17: one root, sixteen agents)
+#
+# The exit status is the run's: 0 finished, 2 refused, 85 stopped early with its state saved (start again to go on).
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" report,export
+
+for argument in "$@"; do
+    case $argument in
+        -h | --help | --dry-run | --print-config) exec python -m fdrl_mpi.train "$@" ;;
+    esac
+done
+
+ranks=${RANKS:-17}
+threads_per_core=$((1 + $(cat /sys/devices/system/cpu/smt/active 2>/dev/null || echo 0)))
+cores=$(($(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) / threads_per_core)) # mpirun counts cores, not threads
+placement=()
+if [ "$ranks" -gt "$cores" ]; then placement=(--oversubscribe --bind-to none); fi
+
+FDRL_RUN_FILE=$(mktemp)
+export FDRL_RUN_FILE # the root writes the path of its run directory here
+trap 'rm -f "$FDRL_RUN_FILE"' EXIT
+mpirun -n "$ranks" "${placement[@]}" python -m fdrl_mpi.train "$@"
+
+run=$(<"$FDRL_RUN_FILE")
+python -m fdrl_mpi.report "$run"
+printf 'result: %s\nreport: %s\n' "$run" "$run/report.html"

@@ -1,0 +1,209 @@
+"""Plain loop over gymnasium environments: what is delivered, and going on after a restart."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from fdrl_mpi.envs.gymnasium_lookup import from_id
+from fdrl_mpi.envs.gymnasium_vector import GymnasiumVector
+from fdrl_mpi.steps import StepBuffers
+
+RESULTS = ("observations", "rewards", "terminated", "truncated", "final_observations")
+
+
+class Probe(gymnasium.Env):
+    """Shows a sample of its observation space and remembers the actions it was given."""
+
+    def __init__(self, observation_space, action_space=None, drift=0.0):
+        self.observation_space = observation_space
+        self.action_space = action_space or spaces.Discrete(2)
+        self.drift = drift
+        self.actions = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self._observe(), {}
+
+    def step(self, action):
+        self.actions.append(action)
+        return self._observe(), 1.5, False, len(self.actions) % 4 == 0, {}
+
+    def _observe(self):
+        self.shown = self.observation_space.sample()
+        return self.shown + self.drift * np.random.default_rng().random() if self.drift else self.shown
+
+
+def make_probes(num_envs, *arguments, **kwargs):
+    probes = [Probe(*arguments, **kwargs) for _ in range(num_envs)]
+    remaining = iter(probes)
+    return probes, GymnasiumVector(lambda: next(remaining), [{}] * num_envs)
+
+
+def draw_actions(env, generator):
+    if isinstance(env.action_space, spaces.Discrete):
+        return generator.integers(env.action_space.n, size=env.num_envs)
+    size = int(np.prod(env.action_space.shape))
+    return generator.uniform(-1.5, 1.5, (env.num_envs, size)).astype(np.float32)
+
+
+def assert_restored_environment_continues(environment_id, kwargs, steps):
+    first, second = (from_id(environment_id, [{}] * 3, kwargs) for _ in range(2))
+    generator = np.random.default_rng(0)
+    out = StepBuffers.allocate(3, first.observation_size)
+    first.reset(np.random.default_rng(1))
+    for _ in range(steps):
+        first.step(draw_actions(first, generator), out)
+
+    np.testing.assert_array_equal(second.set_state(first.get_state()), out.observations)
+    first.reseed(np.random.default_rng(2))
+    second.reseed(np.random.default_rng(2))
+    for _ in range(steps):
+        actions = draw_actions(first, generator)
+        first.step(actions, out)
+        expected = {name: getattr(out, name).copy() for name in RESULTS}
+        second.step(actions, out)
+        for name in RESULTS:
+            np.testing.assert_array_equal(getattr(out, name), expected[name], err_msg=name)
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("environment_id", "kwargs"),
+    [
+        ("CartPole-v1", {}),
+        ("Pendulum-v1", {"max_episode_steps": 25}),
+        ("FrozenLake-v1", {}),  # Discrete observation, random transitions
+        ("Blackjack-v1", {}),  # Tuple observation
+    ],
+)
+def test_restored_environment_continues_bit_for_bit(environment_id, kwargs):
+    assert_restored_environment_continues(environment_id, kwargs, steps=60)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"continuous": True, "enable_wind": True}])
+def test_restored_lunar_lander_continues_bit_for_bit(box2d, kwargs):
+    assert_restored_environment_continues("LunarLander-v3", kwargs, steps=150)
+
+
+def test_every_step_equals_the_environment_stepped_alone():
+    env = from_id("CartPole-v1", [{}] * 3)
+    env.reset(np.random.default_rng(0))
+    generator, out = np.random.default_rng(1), StepBuffers.allocate(3, 4)
+    singles = [gymnasium.make("CartPole-v1") for _ in range(3)]
+    for single, seed in zip(singles, env.get_state()["seeds"].tolist(), strict=True):
+        single.reset(seed=seed)
+    for _ in range(100):
+        actions = draw_actions(env, generator)
+        env.step(actions, out)
+        for i, single in enumerate(singles):
+            observation, reward, terminated, truncated, _ = single.step(actions[i])
+            np.testing.assert_array_equal(out.final_observations[i], observation)
+            assert (out.rewards[i], out.terminated[i], out.truncated[i]) == (reward, terminated, truncated)
+            if terminated or truncated:
+                observation, _ = single.reset(seed=int(env.get_state()["seeds"][i]))
+            np.testing.assert_array_equal(out.observations[i], observation)
+
+
+def test_state_is_made_of_arrays_only():
+    env = from_id("CartPole-v1", [{}] * 2)
+    env.reset(np.random.default_rng(0))
+    assert {name: value.dtype.name for name, value in env.get_state().items()} == {
+        "seeds": "int64",
+        "lengths": "int64",
+        "actions": "int64",
+        "observations": "float32",
+    }
+
+
+def test_environment_that_is_not_deterministic_is_refused_on_restart():
+    _, env = make_probes(2, spaces.Box(0.0, 1.0, (3,), np.float64), drift=0.1)
+    env.reset(np.random.default_rng(0))
+    env.step(np.array([0, 1]), StepBuffers.allocate(2, 3))
+    with pytest.raises(ValueError, match=r"not deterministic.*the same 1 actions"):
+        env.set_state(env.get_state())
+
+
+def test_state_of_another_number_of_environments_is_refused():
+    two, three = (from_id("CartPole-v1", [{}] * num_envs) for num_envs in (2, 3))
+    two.reset(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"\(2, 4\).*\(3, 4\)"):
+        three.set_state(two.get_state())
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (spaces.Box(-1.0, 1.0, (2, 3), np.float32), 6),
+        (spaces.Box(0, 255, (2, 2, 3), np.uint8), 12),
+        (spaces.Discrete(5, start=3), 5),
+        (spaces.MultiDiscrete([2, 3]), 5),
+        (spaces.Dict({"a": spaces.Box(0.0, 1.0, (2,), np.float64), "b": spaces.Discrete(3)}), 5),
+        (spaces.Tuple([spaces.MultiBinary(3), spaces.Discrete(2)]), 5),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_observation_is_delivered_as_gymnasium_flattens_it(space, size):
+    probes, env = make_probes(2, space)
+    assert env.observation_size == size
+    assert env.observation_space == space
+    out = StepBuffers.allocate(2, size)
+    observations = env.reset(np.random.default_rng(0))
+    for _ in range(5):
+        for row, probe in zip(observations, probes, strict=True):
+            flat = spaces.utils.flatten(space, probe.shown)
+            np.testing.assert_array_equal(row, flat.astype(np.float32))
+        env.step(np.zeros(2, np.int64), out)
+        observations = out.observations
+
+
+def test_discrete_actions_are_counted_from_the_start_of_the_space():
+    probes, env = make_probes(2, spaces.Discrete(2), spaces.Discrete(3, start=-1))
+    env.reset(np.random.default_rng(0))
+    env.step(np.array([0, 2]), StepBuffers.allocate(2, 2))
+    assert [probe.actions for probe in probes] == [[-1], [1]]
+
+
+def test_box_actions_are_clipped_and_reshaped():
+    space = spaces.Box(np.array([[-1.0, -2.0]]), np.array([[1.0, 2.0]]), dtype=np.float64)
+    probes, env = make_probes(2, spaces.Discrete(2), space)
+    env.reset(np.random.default_rng(0))
+    env.step(np.array([[5.0, -5.0], [0.5, 1.5]], np.float32), StepBuffers.allocate(2, 2))
+    given = [probe.actions[0] for probe in probes]
+    assert [action.tolist() for action in given] == [[[1.0, -2.0]], [[0.5, 1.5]]]
+    assert all(space.contains(action) for action in given)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Sequence(spaces.Discrete(2)),
+        spaces.Graph(spaces.Discrete(2), None),
+        spaces.Tuple([spaces.Discrete(2), spaces.Sequence(spaces.Discrete(2))]),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_observation_without_a_fixed_length_is_refused(space):
+    with pytest.raises(ValueError, match="does not flatten"):
+        make_probes(1, space)
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.Box(0, 9, (2,), np.int64)])
+def test_action_space_that_no_policy_has_is_refused(space):
+    with pytest.raises(ValueError, match="only Discrete and floating-point Box can"):
+        make_probes(1, spaces.Discrete(2), space)
+
+
+def test_environments_of_different_spaces_are_refused():
+    probe = spaces.Box(0.0, 1.0, (2,))
+    with pytest.raises(ValueError, match="different observation spaces"):
+        GymnasiumVector(lambda n: Probe(spaces.Discrete(n)), [{"n": 2}, {"n": 3}])
+    with pytest.raises(ValueError, match="different action spaces"):
+        GymnasiumVector(lambda n: Probe(probe, spaces.Discrete(n)), [{"n": 2}, {"n": 3}])
+
+
+def test_vector_without_contexts_is_refused():
+    with pytest.raises(ValueError, match="at least one context"):
+        from_id("CartPole-v1", [])
