@@ -179,10 +179,9 @@ def make_plan(config: Config, num_agents: int) -> Plan:
         participation=uniform_cohorts(config.seed, num_agents, config.participation.fraction),
         schedule=budgets(
             config.seed,
-            config.rounds,
             learner.budget * (num_agents if is_pooled else 1),
             learner.lr,
-            decays=learner.lr_schedule == "linear",
+            learner.lr_decay_rounds,
         ),
         rounds=config.rounds,
         evaluate_every=config.evaluation.every,

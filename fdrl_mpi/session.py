@@ -62,8 +62,8 @@ class Session:
         self._beginning: Beginning = world.from_root(beginning(config, world.size) if world.is_root else None)
         _refuse(self._beginning.problems)
         flush_denormals()
-        self._rank: Rank = _on_all_ranks(world, lambda: build(config, world))
-        _refuse(_different_models(world, self._rank))
+        self.rank: Rank = _on_all_ranks(world, lambda: build(config, world))
+        _refuse(_different_models(world, self.rank))
         self.directory = self._beginning.directory
         self._store = CheckpointStore(self.directory.path, config.checkpoint.keep)
 
@@ -84,9 +84,9 @@ class Session:
         gc.freeze()
         gc.enable()
         run = SynchronousRun(
-            self._rank.parts,
-            self._rank.plan,
-            self._rank.evaluation,
+            self.rank.parts,
+            self.rank.plan,
+            self.rank.evaluation,
             record,
             self._store,
             interrupt,
@@ -98,14 +98,14 @@ class Session:
         return EXIT_STATUS[end.outcome]
 
     def _description(self) -> list[str]:
-        config, world, parts = self._config, self._world, self._rank.parts
-        size_bytes = 4 * len(self._rank.params)
+        config, world, parts = self._config, self._world, self.rank.parts
+        size_bytes = 4 * len(self.rank.params)
         worlds = draw_worlds(config, world.num_agents)
         return [
             f"{config.mode} {type(config.learner).__struct_config__.tag} on {config.environment.id}: {world.num_agents} agents, "
             f"{config.rounds} rounds of {config.learner.budget} steps each",
-            f"model of {len(self._rank.params)} parameters ({size_bytes} bytes), {self._rank.engine} engine "
-            f"on {self._rank.device}, {type(parts.collective).__name__.lower()}",
+            f"model of {len(self.rank.params)} parameters ({size_bytes} bytes), {self.rank.engine} engine "
+            f"on {self.rank.device}, {type(parts.collective).__name__.lower()}",
             f"run directory {self.directory.path}",
             *(f"agent {agent}: {world or 'default world'}" for agent, world in enumerate(worlds, 1)),
         ]
@@ -131,9 +131,9 @@ class Session:
         log_to_file(self.directory.log(world.rank), world.rank, world.host)
 
     def _restore(self) -> Saved:
-        parts = self._rank.parts
+        parts = self.rank.parts
         saved = _on_all_ranks(
-            self._world, lambda: restore(self._store, self._world, self._rank.params, parts.learner)
+            self._world, lambda: restore(self._store, self._world, self.rank.params, parts.learner)
         )
         return Saved(saved.round, parts.collective.publish(saved.params))
 
@@ -146,9 +146,9 @@ class Session:
         attributes = collect() | {
             "config": to_toml(self._config),
             "mode": self._config.mode,
-            "engine": self._rank.engine,
-            "device": self._rank.device,
-            "num_parameters": len(self._rank.params),
+            "engine": self.rank.engine,
+            "device": self.rank.device,
+            "num_parameters": len(self.rank.params),
         }
         self._store.discard_after(round)
         if round == 0 or not path.exists():

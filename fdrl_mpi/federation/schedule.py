@@ -9,22 +9,23 @@ Schedule = Callable[[int, int], Budget]
 """Maps a round and an agent id to the agent's budget."""
 
 
-def budgets(seed: int, rounds: int, env_steps: int, lr: float, decays: bool) -> Schedule:
+def budgets(seed: int, env_steps: int, lr: float, decay_rounds: int) -> Schedule:
     """Give every agent the same steps in every round.
 
     Parameters
     ----------
-    seed, rounds : int
+    seed : int
     env_steps : int
         Environment steps of an agent in a round.
     lr : float
         Step size of the first round.
-    decays : bool
-        Whether the step size falls linearly, from `lr` in round 1 to ``lr / rounds`` in the last.
+    decay_rounds : int
+        Rounds in which the step size falls linearly, from `lr` in the first to 0 after the last; 0: never.
+        It does not depend on how many rounds there are, so that a run can be prolonged.
     """
 
     def budget(round: int, agent: int) -> Budget:
-        share = 1.0 - (round - 1) / rounds if decays else 1.0
+        share = max(1.0 - (round - 1) / decay_rounds, 0.0) if decay_rounds else 1.0
         return Budget(env_steps, lr * share, stream(seed, "train", agent, round))
 
     return budget

@@ -154,6 +154,8 @@ class SynchronousRun:
             if outcome.num_rejected and not outcome.total_weight:
                 outcome_name, reason = "failed", f"no agent's update of round {round} was finite"
                 round -= 1
+                if round > start.round and not plan.saves(round):
+                    self._save(round, params)
                 break
             params = outcome.params
             is_stopping = outcome.num_stopping > 0 and round < plan.rounds

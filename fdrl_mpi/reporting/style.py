@@ -1,5 +1,6 @@
 """How figures look: colours that colour-blind readers tell apart, fitting units, one file format."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -7,20 +8,25 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fdrl_mpi.arrays import DoubleArray
 
 WIDTH_IN = 10.0
+_CHARACTERS = 130  # of the legend on one line
 DPI = 150
 
 # Okabe and Ito, "Color Universal Design", 2008, without the yellow, which is lost on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 DARK, GREY, LIGHT = "#222222", "#777777", "#dddddd"
 _RUN_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, DARK)
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -96,7 +102,26 @@ def png(figure: Figure) -> bytes:
 def label_rounds(axes: Axes) -> None:
     """Make the horizontal axis one of whole rounds."""
     axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def label_runs(figure: Figure, labels: Sequence[str], styles: Sequence[Artist]) -> None:
+    """Say above the panels which colour is which run, and below them what the styles of lines mean."""
+    colours = run_colours(len(labels))
+    runs = [Patch(color=colour, label=label) for colour, label in zip(colours, labels, strict=True)]
+    columns = max(1, min(len(labels), _CHARACTERS // (max(map(len, labels)) + 8)))
+    figure.legend(handles=runs, loc="outside upper left", ncols=columns)
+    figure.legend(handles=list(styles), loc="outside lower left", ncols=len(styles))
+
+
+def typeset(units: str) -> str:
+    """Raise the exponents: m/s^2 becomes m/s²."""
+    return re.sub(r"\^(-?\d+)", lambda found: found[1].translate(_RAISED), units)
+
+
+def bracketed(name: str, units: str) -> str:
+    """Put the units behind a name, if there are any."""
+    return name if units in ("", "1", "-") else f"{name} ({typeset(units)})"
 
 
 def marker(num_points: int) -> str:

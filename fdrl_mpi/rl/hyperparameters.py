@@ -43,9 +43,9 @@ class PPOConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
     num_minibatches: Annotated[Count, about("minibatches an epoch is cut into")] = 4
     num_epochs: Annotated[Count, about("passes over each rollout")] = 4
     lr: Annotated[Positive, about("Adam step size")] = 2.5e-4
-    lr_schedule: Annotated[Literal["linear", "constant"], about("linear: falls to 0 at the last round")] = (
-        "linear"
-    )
+    lr_decay_rounds: Annotated[
+        int, Meta(ge=0), about("rounds in which lr falls to 0; 0: it stays", "rounds")
+    ] = 0
     gamma: Annotated[Fraction, about("discount factor per step")] = 0.99
     gae_lambda: Annotated[Fraction, about("decay of generalised advantage estimation")] = 0.95
     clip_range: Annotated[Positive, about("clip of the probability ratio, epsilon")] = 0.2

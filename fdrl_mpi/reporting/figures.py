@@ -1,0 +1,78 @@
+"""The figures of a report: file name, heading, how to read it, who draws it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from fdrl_mpi.reporting.costs import draw_bytes, draw_phases
+from fdrl_mpi.reporting.learning import draw_learning_curve
+from fdrl_mpi.reporting.runs import Run
+from fdrl_mpi.reporting.style import png, settings
+from fdrl_mpi.reporting.training import draw_agents
+from fdrl_mpi.reporting.worlds import draw_worlds
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered figure."""
+
+    file: str
+    heading: str
+    caption: str
+    image: bytes
+
+
+@dataclass(frozen=True)
+class _Plan:
+    file: str
+    heading: str
+    caption: str
+    draw: Callable[[Sequence[Run]], Figure]
+
+
+_PLANS = (
+    _Plan(
+        "learning_curve.png",
+        "Learning curve",
+        "The published policy, played greedily in the world of every agent, against four costs. Environment "
+        "steps and bytes are summed over all ranks from the start of the run; only evaluated rounds are shown.",
+        draw_learning_curve,
+    ),
+    _Plan(
+        "worlds.png",
+        "Each agent's world and return",
+        "Agents are ordered by the return of the last evaluation, best first. The shade of a cell goes from the "
+        "least to the greatest value of its column. Runs that share their worlds share a table, ordered by the "
+        "first of them.",
+        draw_worlds,
+    ),
+    _Plan(
+        "phases.png",
+        "Time per phase",
+        "Left: the agents that took part, on average. Middle: the root; its evaluation happens while the agents "
+        "train, so these times lie beside those on the left and do not add to them; the gap up to the line is "
+        "time in which the root had nothing to do. The checkpoint comes after the round. Right: the part of the "
+        "round in which an agent did not train.",
+        draw_phases,
+    ),
+    _Plan(
+        "bytes.png",
+        "Bytes per round",
+        "As handed to MPI and taken from MPI: what the agents send together, the root or other agents receive.",
+        draw_bytes,
+    ),
+    _Plan(
+        "agents.png",
+        "Training of each agent",
+        "Thin: each agent. Thick: the mean of those that took part. The training return is that of the exploring "
+        "policy, in episodes that ended in the round.",
+        draw_agents,
+    ),
+)
+
+
+def draw_pictures(runs: Sequence[Run]) -> list[Picture]:
+    """Draw and render every figure."""
+    with settings():
+        return [Picture(plan.file, plan.heading, plan.caption, png(plan.draw(runs))) for plan in _PLANS]

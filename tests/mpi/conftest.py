@@ -1,0 +1,27 @@
+"""What parallel tests share: a world, and assertions that fail on all ranks together."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fdrl_mpi.comm.world import World, open_world
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return open_world()
+
+
+@pytest.fixture
+def on_all_ranks(world: World) -> Callable[[bool, str], None]:
+    """Assert a condition of every rank on all of them: a rank that fails alone leaves the others waiting."""
+
+    def check(condition: object, message: str = "") -> None:
+        failed = [
+            f"rank {rank}: {text}"
+            for rank, (good, text) in enumerate(world.gather_objects((bool(condition), message)))
+            if not good
+        ]
+        assert not failed, "; ".join(failed)
+
+    return check

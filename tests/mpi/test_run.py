@@ -1,0 +1,245 @@
+"""Whole runs on all ranks of this job, against the one-process oracle and against themselves."""
+
+import numpy as np
+import pytest
+
+from fdrl_mpi.aggregation.mean import Mean
+from fdrl_mpi.aggregation.server import Average
+from fdrl_mpi.aggregation.weighting import WEIGHTINGS
+from fdrl_mpi.build import LEARNERS, draw_worlds, make_environment, make_network, make_plan
+from fdrl_mpi.config import Config, read
+from fdrl_mpi.federation.reference import reference_round
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.metrics import read_metrics
+from fdrl_mpi.session import Refusal, Session
+
+pytestmark = pytest.mark.mpi(min_size=2)
+
+SMALL = {
+    "rounds": "4",
+    "environment.num_envs": "2",
+    "learner.budget": "64",
+    "learner.num_steps": "16",
+    "learner.num_minibatches": "2",
+    "learner.network.hidden": "[8, 8]",
+    "evaluation.every": "2",
+    "evaluation.episodes": "1",
+    "checkpoint.every": "2",
+    "log.progress": "none",
+}
+
+
+@pytest.fixture
+def run_dir(world, tmp_path_factory) -> str:
+    """One directory for all ranks."""
+    return world.from_root(str(tmp_path_factory.mktemp("runs")) if world.is_root else None)
+
+
+def _config(run_dir: str, **changes: str) -> Config:
+    named = {key.replace("__", "."): value for key, value in changes.items()}
+    return read([], list((SMALL | {"run.dir": run_dir, "run.name": "run"} | named).items()))
+
+
+def _run(world, config: Config) -> int:
+    status = Session(config, world).run()
+    world.barrier()
+    return status
+
+
+def _state(config: Config, round: int, rank: int) -> dict:
+    store = CheckpointStore(f"{config.run.dir}/{config.run.name}", 9)
+    return store.load(round, store.file_for(rank))
+
+
+def _flat(state: dict, path: str = "") -> dict:
+    items = {}
+    for name, value in state.items():
+        items |= _flat(value, f"{path}/{name}") if isinstance(value, dict) else {f"{path}/{name}": value}
+    return items
+
+
+def _different(a: dict, b: dict) -> list[str]:
+    a, b = _flat(a), _flat(b)
+    return [
+        name
+        for name in a.keys() | b.keys()
+        if name not in a or name not in b or not np.array_equal(a[name], b[name])
+    ]
+
+
+def _oracle(config: Config, num_agents: int) -> np.ndarray:
+    learners = {}
+    for agent, context in enumerate(draw_worlds(config, num_agents), 1):
+        environment = make_environment(config.environment, [context] * config.environment.num_envs)
+        network, distribution = make_network(config.learner, config.seed, environment, "numpy", "cpu")
+        learners[agent] = LEARNERS["ppo"](config.learner, network, distribution, environment)
+    params, plan = learners[1].params.copy(), make_plan(config, num_agents)
+    for round in range(1, config.rounds + 1):
+        weighting = WEIGHTINGS[config.aggregation.weighting]
+        params = reference_round(
+            learners, params, round, plan.participation, plan.schedule, weighting, Mean(), Average()
+        )
+    return params
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "samples", "episodes"])
+@pytest.mark.parametrize("fraction", ["1.0", "0.5"])
+def test_gathered_run_equals_the_one_process_oracle_to_the_bit(
+    world, on_all_ranks, run_dir, weighting, fraction
+):
+    config = _config(
+        run_dir, comm__collective="gather", aggregation__weighting=weighting, participation__fraction=fraction
+    )
+    on_all_ranks(_run(world, config) == 0)
+    params = _state(config, 4, world.rank)["params"]
+    on_all_ranks(np.array_equal(params, _oracle(config, world.num_agents)))
+
+
+def test_allreduced_round_equals_the_oracle_to_rounding(world, on_all_ranks, run_dir):
+    """One round: over several, rounding grows through the choice of actions."""
+    config = _config(run_dir, rounds="1")
+    on_all_ranks(_run(world, config) == 0)
+    oracle = _oracle(config, world.num_agents)
+    on_all_ranks(np.allclose(_state(config, 1, world.rank)["params"], oracle, rtol=1e-6, atol=1e-7))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"mode": "independent"}, {"mode": "centralised"}, {"learner__engine": "torch"}]
+)
+@pytest.mark.parametrize("stopped_after", ["2", "3"])
+def test_resumed_run_equals_unbroken_run_to_the_bit(world, on_all_ranks, run_dir, changes, stopped_after):
+    unbroken = _config(run_dir, run__name="unbroken", **changes)
+    first = _config(run_dir, rounds=stopped_after, **changes)
+    for config in (unbroken, first, _config(run_dir, **changes)):
+        on_all_ranks(_run(world, config) == 0)
+    states = [_state(config, 4, world.rank) for config in (unbroken, first)]
+    on_all_ranks(not _different(*states), f"they differ in {_different(*states)}")
+    if world.is_root:
+        ours, theirs = (read_metrics(f"{run_dir}/{name}/metrics.h5").values for name in ("run", "unbroken"))
+        timeless = [name for name in ours if not name.endswith("_s")]
+        different = [n for n in timeless if not np.array_equal(ours[n], theirs[n], equal_nan=True)]
+        ignorable = [] if stopped_after == "2" else ["evaluation_return", "evaluation_length"]
+        on_all_ranks(set(different) <= set(ignorable), f"records differ in {different}")
+    else:
+        on_all_ranks(True)
+
+
+def test_run_goes_on_from_another_run_in_a_new_directory(world, on_all_ranks, run_dir):
+    first = _config(run_dir, rounds="2")
+    on_all_ranks(_run(world, first) == 0)
+    second = _config(run_dir, run__name="second", run__resume=f"{run_dir}/run")
+    on_all_ranks(_run(world, second) == 0)
+    unbroken = _config(run_dir, run__name="unbroken")
+    on_all_ranks(_run(world, unbroken) == 0)
+    on_all_ranks(not _different(_state(second, 4, world.rank), _state(unbroken, 4, world.rank)))
+
+
+def test_damaged_checkpoint_gives_way_to_the_one_before_and_the_record_is_rewound(
+    world, on_all_ranks, run_dir
+):
+    config, unbroken = _config(run_dir), _config(run_dir, run__name="unbroken")
+    for one in (config, unbroken):
+        on_all_ranks(_run(world, one) == 0)
+    if world.is_root:
+        store = CheckpointStore(f"{run_dir}/run", 9)
+        file = store.folder / "round_000004" / store.file_for(world.size - 1)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    world.barrier()
+    on_all_ranks(_run(world, config) == 0)
+    on_all_ranks(not _different(_state(config, 4, world.rank), _state(unbroken, 4, world.rank)))
+    if world.is_root:
+        on_all_ranks(read_metrics(f"{run_dir}/run/metrics.h5").rounds.tolist() == [1, 2, 3, 4])
+    else:
+        on_all_ranks(True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": "1"}, {"learner__gamma": "0.5"}, {"environment__num_envs": "4"}]
+)
+def test_run_of_another_configuration_is_refused_and_left_alone(world, on_all_ranks, run_dir, changes):
+    on_all_ranks(_run(world, _config(run_dir, rounds="1")) == 0)
+    before = _state(_config(run_dir), 1, world.rank)
+    refused = ""
+    try:
+        Session(_config(run_dir, rounds="1", **changes), world)
+    except Refusal as refusal:
+        refused = str(refusal)
+    (key,) = changes
+    on_all_ranks(key.replace("__", ".") in refused, f"refused with: {refused!r}")
+    on_all_ranks(not _different(before, _state(_config(run_dir), 1, world.rank)))
+
+
+def test_never_resuming_keeps_the_old_run_aside(world, on_all_ranks, run_dir):
+    config = _config(run_dir, rounds="1")
+    on_all_ranks(_run(world, config) == 0)
+    other = _config(run_dir, rounds="1", seed="5", run__resume="never")
+    on_all_ranks(_run(world, other) == 0)
+    aside = _config(run_dir, run__name="run.1")
+    on_all_ranks(bool(_different(_state(aside, 1, world.rank), _state(other, 1, world.rank))))
+
+
+def test_independent_agents_learn_what_they_would_learn_alone(world, on_all_ranks, run_dir):
+    """An agent without federation is a federation of one, to the bit."""
+    config = _config(run_dir, mode="independent")
+    on_all_ranks(_run(world, config) == 0)
+    if world.is_root:
+        on_all_ranks(True)
+        return
+    context = draw_worlds(config, world.num_agents)[world.rank - 1]
+    environment = make_environment(config.environment, [context] * config.environment.num_envs)
+    network, distribution = make_network(config.learner, config.seed, environment, "numpy", "cpu")
+    learner = LEARNERS["ppo"](config.learner, network, distribution, environment)
+    schedule = make_plan(config, world.num_agents).schedule
+    for round in range(1, config.rounds + 1):
+        learner.train(schedule(round, world.rank))
+    on_all_ranks(np.array_equal(learner.params, _state(config, 4, world.rank)["params"]))
+
+
+def test_centralised_learner_sees_all_worlds_and_takes_all_steps(world, on_all_ranks, run_dir):
+    config = _config(run_dir, mode="centralised")
+    on_all_ranks(_run(world, config) == 0)
+    if world.is_root:
+        values = read_metrics(f"{run_dir}/run/metrics.h5").values
+        steps = np.nan_to_num(values["env_steps"])
+        good = np.all(steps[:, 0] == 64 * world.num_agents) and not steps[:, 1:].any()
+        on_all_ranks(good and np.isfinite(values["evaluation_return"][-1]).all())
+    else:
+        on_all_ranks(True)
+
+
+def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks, run_dir):
+    session = Session(_config(run_dir, rounds="2", evaluation__every="1"), world)
+    learner = session.rank.parts.learner
+    is_spoiled = world.rank == world.size - 1
+    if is_spoiled:
+        train = learner.train
+
+        def spoil(budget):
+            stats = train(budget)
+            learner.params[0] = np.nan
+            return stats
+
+        learner.train = spoil
+    status = session.run()
+    on_all_ranks(status == (1 if world.size == 2 else 0), f"status {status}")
+    if world.size > 2:
+        on_all_ranks(np.isfinite(_state(_config(run_dir), 2, 0)["params"]).all())
+        if world.is_root:
+            values = read_metrics(f"{run_dir}/run/metrics.h5").values
+            on_all_ranks(np.flatnonzero(values["rejected"][0] == 1.0).tolist() == [world.size - 2])
+        else:
+            on_all_ranks(True)
+
+
+def test_worlds_differ_between_agents_and_are_recorded(world, on_all_ranks, run_dir):
+    on_all_ranks(_run(world, _config(run_dir, rounds="1")) == 0)
+    if world.is_root:
+        facts = read_metrics(f"{run_dir}/run/metrics.h5").agent_facts
+        drawn = [context["gravity"] for context in draw_worlds(_config(run_dir), world.num_agents)]
+        on_all_ranks(
+            facts["context_gravity"].values.tolist() == drawn and facts["context_gravity"].units == "m/s^2"
+        )
+    else:
+        on_all_ranks(True)
