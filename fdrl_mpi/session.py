@@ -101,8 +101,9 @@ class Session:
         config, world, parts = self._config, self._world, self.rank.parts
         size_bytes = 4 * len(self.rank.params)
         worlds = draw_worlds(config, world.num_agents)
+        algorithm = type(config.learner).__struct_config__.tag
         return [
-            f"{config.mode} {type(config.learner).__struct_config__.tag} on {config.environment.id}: {world.num_agents} agents, "
+            f"{config.mode} {algorithm} on {config.environment.id}: {world.num_agents} agents, "
             f"{config.rounds} rounds of {config.learner.budget} steps each",
             f"model of {len(self.rank.params)} parameters ({size_bytes} bytes), {self.rank.engine} engine "
             f"on {self.rank.device}, {type(parts.collective).__name__.lower()}",
@@ -228,11 +229,10 @@ def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
         result = work()
     except (ValueError, OSError) as error:
         trouble = str(error)
-    troubles = {text: rank for rank, text in reversed(list(enumerate(world.gather_objects(trouble)))) if text}
+    troubles = [(rank, text) for rank, text in enumerate(world.gather_objects(trouble)) if text]
     if troubles:
-        raise Refusal(
-            [Problem(f"rank {rank}", text, "nothing was trained") for text, rank in troubles.items()]
-        )
+        ranks = ", ".join(str(rank) for rank, _ in troubles)
+        raise Refusal([Problem("this run cannot begin", troubles[0][1], f"found on rank {ranks}")])
     return result  # type: ignore[return-value]
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on this machine: install what is missing, run, report.
 #
-#   jobs/workstation.sh --config configs/cartpole.toml --agents.lr 3e-4
+#   jobs/workstation.sh --config configs/cartpole.toml --learner.lr 3e-4
 #   RANKS=5 jobs/workstation.sh ...        one root and four agents (default 17: one root, sixteen agents)
 #
 # The exit status is the run's: 0 finished, 2 refused, 85 stopped early with its state saved (start again to go on).
@@ -23,7 +23,14 @@ if [ "$ranks" -gt "$cores" ]; then placement=(--oversubscribe --bind-to none); f
 FDRL_RUN_FILE=$(mktemp)
 export FDRL_RUN_FILE # the root writes the path of its run directory here
 trap 'rm -f "$FDRL_RUN_FILE"' EXIT
-mpirun -n "$ranks" "${placement[@]}" python -m fdrl_mpi.train "$@"
+
+# mpirun gives its ranks 0.2 s to end after SIGINT or SIGTERM: too little to save. In a session of its own it does
+# not see them; it gets SIGUSR1 instead, which it passes on. A second signal ends the run at once.
+setsid mpirun -n "$ranks" "${placement[@]}" python -m fdrl_mpi.train "$@" &
+mpirun=$!
+trap 'kill -USR1 "$mpirun"; trap "kill -TERM $mpirun" INT TERM' INT TERM USR1
+while kill -0 "$mpirun" 2>/dev/null; do wait "$mpirun" || true; done
+wait "$mpirun"
 
 run=$(<"$FDRL_RUN_FILE")
 python -m fdrl_mpi.report "$run"
