@@ -1,6 +1,7 @@
 """What a rank must settle about its own process before numpy and MPI are loaded."""
 
 import os
+import re
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
@@ -39,9 +40,8 @@ def launched_rank() -> int:
 def local_size() -> int:
     """Read the number of ranks on this host from the launcher's variables; 1 without a launcher."""
     for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_TASKS_PER_NODE"):
-        digits = os.environ.get(name, "").split("(")[0]
-        if digits.isdigit():
-            return int(digits)
+        if count := re.match(r"\d+", os.environ.get(name, "")):  # SLURM writes 16(x3),7 or 9,8
+            return int(count.group())
     return 1
 
 

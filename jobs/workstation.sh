@@ -24,9 +24,11 @@ FDRL_RUN_FILE=$(mktemp)
 export FDRL_RUN_FILE # the root writes the path of its run directory here
 trap 'rm -f "$FDRL_RUN_FILE"' EXIT
 
-# mpirun gives its ranks 0.2 s to end after SIGINT or SIGTERM: too little to save. In a session of its own it does
-# not see them; it gets SIGUSR1 instead, which it passes on. A second signal ends the run at once.
-setsid mpirun -n "$ranks" "${placement[@]}" python -m fdrl_mpi.train "$@" &
+# mpirun gives its ranks 0.2 s to end after SIGINT or SIGTERM: too little to save. In a process group of its own
+# (set -m) it does not see them; it gets SIGUSR1 instead, which it passes on. A second signal ends the run at once.
+set -m
+mpirun -n "$ranks" "${placement[@]}" python -m fdrl_mpi.train "$@" </dev/null &
+set +m
 mpirun=$!
 trap 'kill -USR1 "$mpirun"; trap "kill -TERM $mpirun" INT TERM' INT TERM USR1
 while kill -0 "$mpirun" 2>/dev/null; do wait "$mpirun" || true; done

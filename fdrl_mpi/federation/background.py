@@ -31,7 +31,7 @@ class BackgroundEvaluation:
         """Begin with the model of a round; the one before it is finished first."""
         if self._evaluation is not None:
             self.finish()
-            with self._clock.phase("evaluate_s"):
+            with self._clock.phase("evaluate"):
                 self._evaluation.start(params)
             self._round = round
 
@@ -39,7 +39,7 @@ class BackgroundEvaluation:
         """Do a slice; return whether there was anything to do."""
         if self._evaluation is None or self._round == 0:
             return False
-        with self._clock.phase("evaluate_s"):
+        with self._clock.phase("evaluate"):
             ended = self._evaluation.advance()
         if ended:
             round, self._round = self._round, 0

@@ -79,24 +79,24 @@ def federated_round(
     clock, collective, learner = parts.clock, parts.collective, parts.learner
     mine, update = Contribution(), params
     if learner is not None and budget is not None:
-        with clock.phase("train_s"):
+        with clock.phase("train"):
             learner.params[:] = params
             stats = learner.train(budget)
         mine, update = contribution(learner, params, stats, parts.weighting), learner.params
 
-    with clock.phase("wait_s"):
+    with clock.phase("wait"):
         ballot = np.array([mine.weight, mine.is_rejected, is_stopping], np.float64)
         total_weight, num_rejected, num_stopping = parts.world.meet(ballot, meanwhile).tolist()
 
     if total_weight > 0.0:
-        with clock.phase("encode_s"):
+        with clock.phase("encode"):
             collective.encode(update, mine.weight, total_weight)
-        with clock.phase("exchange_s"):
+        with clock.phase("exchange"):
             received = collective.exchange()
         if received is not None:
-            with clock.phase("aggregate_s"):
+            with clock.phase("aggregate"):
                 params = parts.server.step(params, parts.aggregator.aggregate(received))
-        with clock.phase("exchange_s"):
+        with clock.phase("exchange"):
             params = collective.publish(params)
     return Outcome(params, mine, total_weight, int(num_rejected), int(num_stopping))
 

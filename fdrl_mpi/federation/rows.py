@@ -12,8 +12,8 @@ from fdrl_mpi.federation.round import Contribution, Outcome
 from fdrl_mpi.record.variables import AGENT_VARIABLES
 
 Seconds = dict[str, float]
-_AGENT_PHASES = ("train_s", "encode_s", "wait_s", "exchange_s")
-_ROOT_PHASES = ("aggregate_s", "evaluate_s", "record_s")
+_AGENT_TIMES = ("train_s", "encode_s", "wait_s", "exchange_s", "train_cpu_s", "cpu_s")
+_ROOT_TIMES = ("aggregate_s", "evaluate_s", "record_s", "evaluate_cpu_s")
 
 
 def agent_row(
@@ -21,7 +21,7 @@ def agent_row(
 ) -> DoubleArray:
     """List one agent's numbers in the order of `AGENT_VARIABLES`, shape (n,); NaN where there is none."""
     stats = contribution.stats
-    values: dict[str, float] = {name: seconds.get(name, 0.0) for name in _AGENT_PHASES}
+    values: dict[str, float] = {name: seconds.get(name, 0.0) for name in _AGENT_TIMES}
     values |= {"present": contribution.is_present, "weight": contribution.weight}
     values |= {"sent_bytes": traffic.sent_bytes, "received_bytes": traffic.received_bytes}
     if contribution.is_present:
@@ -48,7 +48,8 @@ def root_row(
     """Name the root's own numbers of a round."""
     params = outcome.params
     return {
-        **{name: seconds.get(name, 0.0) for name in _ROOT_PHASES},
+        **{name: seconds.get(name, 0.0) for name in _ROOT_TIMES},
+        "root_cpu_s": seconds["cpu_s"],
         "root_exchange_s": seconds.get("exchange_s", 0.0),
         "root_sent_bytes": traffic.sent_bytes,
         "root_received_bytes": traffic.received_bytes,

@@ -146,6 +146,7 @@ class SynchronousRun:
         plan, params, round = self._plan, start.params, start.round
         outcome_name: Ending = "finished"
         reason = "all rounds done"
+        self._parts.world.barrier()
         self._mark = time.perf_counter()
         if start.round and plan.evaluates(start.round):
             self._background.submit(start.round, params)
@@ -178,7 +179,7 @@ class SynchronousRun:
         """Record a round; evaluate and save its model where that is due."""
         plan, evaluated = self._plan, None
         if self._own_evaluation is not None and plan.evaluates(round):
-            with self._parts.clock.phase("evaluate_s"):
+            with self._parts.clock.phase("evaluate"):
                 evaluated = self._own_evaluation.run(outcome.params)
         self._write_row(round, outcome, evaluated)
         if plan.evaluates(round):
@@ -196,7 +197,7 @@ class SynchronousRun:
         self._wall_s += round_s
         if rows is None:
             return
-        with clock.phase("record_s"):
+        with clock.phase("record"):
             agents = named_columns(rows[1:])
             own = root_row(outcome, seconds, traffic, round_s, self._wall_s)
             self._record.append(round, {**agents, **own})

@@ -1,1 +1,1 @@
-"""How finished or running runs are SHOWN. The only folder that imports matplotlib; it writes to no run's record."""
+"""How runs are SHOWN: figures and a page. The only folder that imports matplotlib; it changes no record."""

@@ -11,27 +11,24 @@ from matplotlib.ticker import PercentFormatter
 from fdrl_mpi.arrays import DoubleArray, IntVector
 from fdrl_mpi.record.metrics_file import Metrics
 from fdrl_mpi.reporting.runs import Run
-from fdrl_mpi.reporting.series import mean_of_present, over_agents, share_outside_training, summarise
+from fdrl_mpi.reporting.series import agent_phases, over_agents, share_outside_training, summarise
 from fdrl_mpi.reporting.style import (
     BLUE,
-    BYTES,
     DARK,
     GREEN,
     GREY,
     ORANGE,
     PURPLE,
-    SECONDS,
     SKY,
     VERMILION,
-    Unit,
-    bracketed,
-    fitting,
     label_rounds,
     label_runs,
     marker,
     new_figure,
     run_colours,
+    say,
 )
+from fdrl_mpi.reporting.units import BYTES, SECONDS, Unit, bracketed, fitting
 
 _PHASE_COLOURS = {
     "train": SKY,
@@ -43,11 +40,6 @@ _PHASE_COLOURS = {
     "record": DARK,
     "checkpoint": GREY,
 }
-
-
-def agent_phases(metrics: Metrics) -> dict[str, DoubleArray]:
-    """Give the seconds of each phase of a present agent, on average, round by round."""
-    return {name: mean_of_present(metrics, f"{name}_s") for name in ("train", "wait", "encode", "exchange")}
 
 
 def root_phases(metrics: Metrics) -> dict[str, DoubleArray]:
@@ -89,8 +81,13 @@ def _draw_run(
     left.set_ylabel(bracketed("time per round", unit.name))
     middle.set_title("root, while the agents train and after")
     for axes, phases in ((left, agents), (middle, root)):
+        label_rounds(axes)
+        if len(run.metrics.rounds) == 0:
+            say(axes, "no round yet")
+            continue
         _stack(axes, run.metrics.rounds, phases, unit)
-        _outline(axes, run.metrics, unit)
+        if axes is middle:
+            _outline(axes, run.metrics, unit)
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, columnspacing=1.0, handlelength=1.2
         )
@@ -107,7 +104,6 @@ def _stack(axes: Axes, rounds: IntVector, phases: Mapping[str, DoubleArray], uni
         axes.stairs(
             top, edges, baseline=bottom, fill=True, color=_PHASE_COLOURS[name], label=name, linewidth=0.0
         )
-    label_rounds(axes)
 
 
 def _outline(axes: Axes, metrics: Metrics, unit: Unit) -> None:
@@ -157,7 +153,7 @@ def draw_bytes(runs: Sequence[Run]) -> Figure:
                 run.metrics.rounds, received / unit.size, linewidth=1.2, linestyle="--", markersize=3, **style
             )
         label_rounds(axes)
-        axes.set_ylim(bottom=0.0)
+        axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))  # 1 B, where nothing moves
     panels[0].set_ylabel(bracketed("bytes per round", unit.name))
     sent_style = Line2D([], [], color=GREY, linewidth=3.5, alpha=0.4, label="sent")
     received_style = Line2D([], [], color=GREY, linewidth=1.2, linestyle="--", label="received")
@@ -167,12 +163,13 @@ def draw_bytes(runs: Sequence[Run]) -> Figure:
 
 def _edges(rounds: IntVector) -> DoubleArray:
     """Put every round in the middle of its column."""
-    first = rounds[0] if len(rounds) else 1
-    return first - 0.5 + np.arange(len(rounds) + 1)
+    edges: DoubleArray = np.append(rounds, rounds[-1] + 1) - 0.5
+    return edges
 
 
 def _height(phases: Mapping[str, DoubleArray]) -> DoubleArray:
-    return np.sum([np.nan_to_num(seconds) for seconds in phases.values()], axis=0)
+    height: DoubleArray = np.nansum(np.stack([*phases.values()]), axis=0)
+    return height
 
 
 def _share_limits(panels: Sequence[Axes]) -> None:

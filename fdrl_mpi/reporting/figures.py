@@ -35,38 +35,36 @@ _PLANS = (
     _Plan(
         "learning_curve.png",
         "Learning curve",
-        "The published policy, played greedily in the world of every agent, against four costs. Environment "
-        "steps and bytes are summed over all ranks from the start of the run; only evaluated rounds are shown.",
+        "The published policy, played greedily in every agent's world, against four costs. Steps and bytes "
+        "are summed over all ranks from the start of the run. Only evaluated rounds are shown.",
         draw_learning_curve,
     ),
     _Plan(
         "worlds.png",
         "Each agent's world and return",
-        "Agents are ordered by the return of the last evaluation, best first. The shade of a cell goes from the "
-        "least to the greatest value of its column. Runs that share their worlds share a table, ordered by the "
-        "first of them.",
+        "Agents by the return of the last evaluation, best first. The shade of a cell goes from the least to "
+        "the greatest of its column. Runs with the same worlds share a table in the order of the first.",
         draw_worlds,
     ),
     _Plan(
         "phases.png",
         "Time per phase",
-        "Left: the agents that took part, on average. Middle: the root; its evaluation happens while the agents "
-        "train, so these times lie beside those on the left and do not add to them; the gap up to the line is "
-        "time in which the root had nothing to do. The checkpoint comes after the round. Right: the part of the "
-        "round in which an agent did not train.",
+        "Left: the agents that took part, on average. Middle: the root. It evaluates while the agents train, "
+        "so its times lie beside those on the left and do not add to them; up to the line, the root waits. "
+        "The checkpoint comes after the round. Right: the part of the time on the left that is not training.",
         draw_phases,
     ),
     _Plan(
         "bytes.png",
         "Bytes per round",
-        "As handed to MPI and taken from MPI: what the agents send together, the root or other agents receive.",
+        "Handed to MPI (sent) and taken from MPI (received): by all agents together, and by the root.",
         draw_bytes,
     ),
     _Plan(
         "agents.png",
         "Training of each agent",
-        "Thin: each agent. Thick: the mean of those that took part. The training return is that of the exploring "
-        "policy, in episodes that ended in the round.",
+        "Thin: each agent. Thick: the mean of those that took part. The training return is that of the "
+        "exploring policy, in the episodes that ended in the round.",
         draw_agents,
     ),
 )

@@ -11,21 +11,8 @@ from matplotlib.patches import Patch
 from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.reporting.runs import Run
 from fdrl_mpi.reporting.series import LearningCurve, learning_curve
-from fdrl_mpi.reporting.style import (
-    BYTES,
-    COUNTS,
-    GREY,
-    SECONDS,
-    Unit,
-    bracketed,
-    fitting,
-    label_rounds,
-    label_runs,
-    marker,
-    new_figure,
-    run_colours,
-    say,
-)
+from fdrl_mpi.reporting.style import GREY, label_rounds, label_runs, marker, new_figure, run_colours, say
+from fdrl_mpi.reporting.units import BYTES, COUNTS, SECONDS, Unit, bracketed, fitting
 
 _BAND_OPACITY = 0.12
 
@@ -44,7 +31,11 @@ def draw_learning_curve(runs: Sequence[Run]) -> Figure:
     unit = _draw(wall_s, curves, [curve.wall_s for curve in curves], SECONDS)
     wall_s.set_xlabel(bracketed("wall time", unit.name))
     unit = _draw(moved, curves, [_without_zeros(curve.moved_bytes) for curve in curves], BYTES)
-    silent = [run.label for run, curve in zip(runs, curves, strict=True) if not curve.moved_bytes.any()]
+    silent = [
+        run.label
+        for run, curve in zip(runs, curves, strict=True)
+        if len(curve.rounds) and not curve.moved_bytes.any()
+    ]
     remark = f"\nno bytes: {', '.join(silent)}" if silent else ""
     moved.set_xlabel(bracketed("bytes sent by all ranks", unit.name) + remark)
 
@@ -68,8 +59,9 @@ def _draw(
     for curve, cost, colour in zip(curves, costs, run_colours(len(curves)), strict=True):
         x = cost / unit.size
         axes.fill_between(x, curve.low, curve.high, color=colour, alpha=_BAND_OPACITY, linewidth=0.0)
-        axes.plot(x, curve.worst, color=colour, linewidth=0.9, linestyle="--")
-        axes.plot(x, curve.mean, color=colour, linewidth=2.0, marker=marker(len(x)), markersize=3.5)
+        point = marker(len(x))
+        axes.plot(x, curve.worst, color=colour, linewidth=0.9, linestyle="--", marker=point, markersize=2)
+        axes.plot(x, curve.mean, color=colour, linewidth=2.0, marker=point, markersize=4)
     return unit
 
 

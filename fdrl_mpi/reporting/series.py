@@ -63,8 +63,8 @@ class Summary:
 
 def evaluated(metrics: Metrics) -> BoolVector:
     """Tell the rounds in which at least one agent's world was evaluated; shape (R,)."""
-    known: BoolVector = (~np.isnan(metrics.values["evaluation_return"])).any(axis=1)
-    return known
+    rows: BoolVector = np.any(~np.isnan(metrics.values["evaluation_return"]), axis=1)
+    return rows
 
 
 def learning_curve(metrics: Metrics) -> LearningCurve:
@@ -117,9 +117,20 @@ def moved_bytes(metrics: Metrics) -> DoubleArray:
     return total
 
 
+def agent_phases(metrics: Metrics) -> dict[str, DoubleArray]:
+    """Give the seconds of each phase of a present agent, on average, round by round."""
+    return {name: mean_of_present(metrics, f"{name}_s") for name in ("train", "wait", "encode", "exchange")}
+
+
 def share_outside_training(metrics: Metrics) -> DoubleArray:
-    """Give the part of each round in which a present agent, on average, did not train; 0 to 1."""
-    return 1.0 - mean_of_present(metrics, "train_s") / _positive(metrics.values["round_s"])
+    """Give the part of its round in which a present agent, on average, did not train; 0 to 1.
+
+    The agents' round is the sum of their phases. It begins and ends a little before or after that of the
+    root, so that a single round of theirs may be longer than `round_s`.
+    """
+    phases = agent_phases(metrics)
+    total_s = np.nansum(np.stack([*phases.values()]), axis=0)
+    return 1.0 - phases["train"] / np.where(total_s > 0.0, total_s, np.nan)
 
 
 def summarise(metrics: Metrics) -> Summary:
@@ -130,8 +141,8 @@ def summarise(metrics: Metrics) -> Summary:
     env_steps = float(np.nansum(over_agents(metrics, "env_steps")))
     wall_s = metrics.values["end_wall_s"]
     total_s = float(np.nanmax(wall_s)) if not np.isnan(wall_s).all() else np.nan
-    train_s, round_s = mean_of_present(metrics, "train_s"), metrics.values["round_s"]
-    timed = ~np.isnan(train_s + round_s)
+    phases = agent_phases(metrics)
+    train_s, agents_s = (float(np.nansum(part)) for part in (phases["train"], [*phases.values()]))
     return Summary(
         last_round=int(metrics.rounds[-1]) if len(metrics.rounds) else None,
         num_agents=len(metrics.agents),
@@ -139,7 +150,7 @@ def summarise(metrics: Metrics) -> Summary:
         wall_s=total_s,
         env_steps_per_s=env_steps / total_s if total_s > 0.0 else np.nan,
         bytes_per_round=_mean(moved_bytes(metrics)),
-        share_outside_training=1.0 - train_s[timed].sum() / round_s[timed].sum() if timed.any() else np.nan,
+        share_outside_training=1.0 - train_s / agents_s if agents_s > 0.0 else np.nan,
         evaluated_round=evaluation.round,
         mean_return=_mean(evaluation.returns),
         worst_return=float(evaluation.returns[worst]) if worst is not None else np.nan,
@@ -150,7 +161,3 @@ def summarise(metrics: Metrics) -> Summary:
 def _mean(values: DoubleArray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else np.nan
-
-
-def _positive(values: DoubleArray) -> DoubleArray:
-    return np.where(values > 0.0, values, np.nan)

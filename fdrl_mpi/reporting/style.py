@@ -1,8 +1,6 @@
-"""How figures look: colours that colour-blind readers tell apart, fitting units, one file format."""
+"""How figures look: colours that colour-blind readers tell apart, legends beside the data, one format."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -15,8 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fdrl_mpi.arrays import DoubleArray
-
 WIDTH_IN = 10.0
 _CHARACTERS = 130  # of the legend on one line
 DPI = 150
@@ -26,9 +22,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "
 DARK, GREY, LIGHT = "#222222", "#777777", "#dddddd"
 _RUN_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, DARK)
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
     "axes.grid": True,
@@ -47,6 +41,7 @@ _SETTINGS: dict[str, Any] = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.solid_capstyle": "round",
+    "text.parse_math": False,  # a run may be called a$b$
     "xtick.color": GREY,
     "xtick.labelcolor": DARK,
     "xtick.labelsize": 8,
@@ -54,25 +49,6 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelcolor": DARK,
     "ytick.labelsize": 8,
 }
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit to show values in; `size` is what one of it is in the unit of the record."""
-
-    name: str
-    size: float
-
-
-SECONDS = (Unit("µs", 1e-6), Unit("ms", 1e-3), Unit("s", 1.0), Unit("min", 60.0), Unit("h", 3600.0))
-BYTES = (Unit("B", 1.0), Unit("kB", 1e3), Unit("MB", 1e6), Unit("GB", 1e9), Unit("TB", 1e12))
-COUNTS = (Unit("", 1.0), Unit("thousand", 1e3), Unit("million", 1e6), Unit("billion", 1e9))
-
-
-def fitting(units: Sequence[Unit], *values: DoubleArray) -> Unit:
-    """Choose the largest unit of which the greatest value holds at least two; the smallest for nothing."""
-    greatest = max((float(np.nanmax(array)) for array in values if not np.isnan(array).all()), default=0.0)
-    return next((unit for unit in reversed(units) if greatest >= 2.0 * unit.size), units[0])
 
 
 def run_colours(num_runs: int) -> list[str]:
@@ -108,20 +84,11 @@ def label_rounds(axes: Axes) -> None:
 def label_runs(figure: Figure, labels: Sequence[str], styles: Sequence[Artist]) -> None:
     """Say above the panels which colour is which run, and below them what the styles of lines mean."""
     colours = run_colours(len(labels))
-    runs = [Patch(color=colour, label=label) for colour, label in zip(colours, labels, strict=True)]
+    # matplotlib leaves out labels that begin with an underscore.
+    runs = [Patch(color=colour, label=f" {label}") for colour, label in zip(colours, labels, strict=True)]
     columns = max(1, min(len(labels), _CHARACTERS // (max(map(len, labels)) + 8)))
     figure.legend(handles=runs, loc="outside upper left", ncols=columns)
     figure.legend(handles=list(styles), loc="outside lower left", ncols=len(styles))
-
-
-def typeset(units: str) -> str:
-    """Raise the exponents: m/s^2 becomes m/s²."""
-    return re.sub(r"\^(-?\d+)", lambda found: found[1].translate(_RAISED), units)
-
-
-def bracketed(name: str, units: str) -> str:
-    """Put the units behind a name, if there are any."""
-    return name if units in ("", "1", "-") else f"{name} ({typeset(units)})"
 
 
 def marker(num_points: int) -> str:

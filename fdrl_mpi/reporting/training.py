@@ -10,7 +10,8 @@ from fdrl_mpi.record.metrics_file import Metrics
 from fdrl_mpi.record.variables import VARIABLES
 from fdrl_mpi.reporting.runs import Run
 from fdrl_mpi.reporting.series import mean_of_present
-from fdrl_mpi.reporting.style import bracketed, label_rounds, marker, new_figure, run_colours, say
+from fdrl_mpi.reporting.style import label_rounds, marker, new_figure, run_colours, say
+from fdrl_mpi.reporting.units import bracketed
 
 QUANTITIES = {
     "train_return": "training return",

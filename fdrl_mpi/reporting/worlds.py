@@ -11,18 +11,21 @@ from matplotlib.figure import Figure
 from fdrl_mpi.arrays import DoubleArray, IntVector
 from fdrl_mpi.reporting.runs import Context, Run, same_worlds
 from fdrl_mpi.reporting.series import last_evaluation
-from fdrl_mpi.reporting.style import DARK, bracketed, new_figure, run_colours, say
+from fdrl_mpi.reporting.style import DARK, new_figure, run_colours, say
+from fdrl_mpi.reporting.units import bracketed, number
 
 _SHADES = LinearSegmentedColormap.from_list(
     "shades", ["#ffffff", "#8fbcdb"]
 )  # light: black text stays legible
+_MANY = 24  # agents; more get lower rows and smaller text
 _BAR_WIDTH = 2.0  # in cells
+_NOTHING = 0.01  # width of no cells; matplotlib refuses 0
 _HEADER_IN = 0.75
 _CHARACTERS = 110  # of a title as wide as the page
 
 
 def draw_worlds(runs: Sequence[Run]) -> Figure:
-    """Draw one table for the runs that share their worlds: contexts as shaded cells, a column of bars a run."""
+    """Draw a table for all runs with the same worlds: contexts as shaded cells, a column of bars a run."""
     colours = {run.path: colour for run, colour in zip(runs, run_colours(len(runs)), strict=True)}
     groups = same_worlds(runs)
     heights = [_HEADER_IN + len(group[0].metrics.agents) * _row_height_in(group[0]) for group in groups]
@@ -30,14 +33,13 @@ def draw_worlds(runs: Sequence[Run]) -> Figure:
     parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)
     for part, group in zip(parts[:, 0], groups, strict=True):
         contexts, order = group[0].contexts, by_return(group[0])
-        widths = [max(len(contexts), 0.01), *[_BAR_WIDTH] * len(group)]
+        widths = [max(len(contexts), _NOTHING), *[_BAR_WIDTH] * len(group)]
+        characters = int(_CHARACTERS * _BAR_WIDTH / sum(widths))
         cells, *bars = part.subplots(1, 1 + len(group), width_ratios=widths)
         _draw_cells(cells, group[0].metrics.agents[order], contexts, order)
         limits = _limits([last_evaluation(run.metrics).returns for run in group])
         for axes, run in zip(bars, group, strict=True):
-            _draw_bars(
-                axes, run, order, limits, colours[run.path], int(_CHARACTERS * _BAR_WIDTH / sum(widths))
-            )
+            _draw_bars(axes, run, order, limits, colours[run.path], fill(run.label, characters))
     return figure
 
 
@@ -48,38 +50,28 @@ def by_return(run: Run) -> IntVector:
 
 
 def _row_height_in(run: Run) -> float:
-    return 0.28 if len(run.metrics.agents) <= 24 else 0.2
+    return 0.28 if len(run.metrics.agents) <= _MANY else 0.2
 
 
 def _draw_cells(axes: Axes, agents: IntVector, contexts: Sequence[Context], order: IntVector) -> None:
-    num_agents = len(agents)
-    size = 8 if num_agents <= 24 else 7
-    axes.set_xlim(0, max(len(contexts), 0.01))
-    axes.set_yticks(np.arange(num_agents), [f"agent {agent}" for agent in agents], fontsize=size)
+    num_agents, num_contexts = len(agents), len(contexts)
+    size = 8 if num_agents <= _MANY else 7
     _clear(axes, num_agents)
+    axes.set_yticks(np.arange(num_agents), [f"agent {agent}" for agent in agents], fontsize=size)
     axes.xaxis.tick_top()
-    axes.set_xticks(
-        np.arange(len(contexts)) + 0.5,
-        [bracketed(context.name, context.units).replace(" ", "\n", 1) for context in contexts],
-    )
-    for column, context in enumerate(contexts):
-        values = context.values[order]
-        image = normalised(values)[:, None]
-        axes.imshow(
-            image,
-            extent=(column + 0.03, column + 0.97, num_agents - 0.5, -0.5),
-            aspect="auto",
-            cmap=_SHADES,
-            vmin=0,
-            vmax=1,
-        )
-        for row, value in enumerate(values):
-            if not np.isnan(value):
-                axes.text(
-                    column + 0.5, row, f"{value:.4g}", ha="center", va="center", fontsize=size, color=DARK
-                )
-    axes.set_xlim(0, max(len(contexts), 0.01))
-    axes.set_ylim(num_agents - 0.5, -0.5)
+    headings = [bracketed(context.name, context.units).replace(" ", "\n", 1) for context in contexts]
+    axes.set_xticks(np.arange(num_contexts) + 0.5, headings)
+    if not contexts:
+        return
+    values = np.stack([context.values[order] for context in contexts], axis=1)
+    shades = np.apply_along_axis(normalised, 0, values)
+    extent = (0, num_contexts, num_agents - 0.5, -0.5)
+    axes.imshow(shades, extent=extent, aspect="auto", cmap=_SHADES, vmin=0.0, vmax=1.0)
+    axes.vlines(np.arange(1, num_contexts), -0.5, num_agents - 0.5, color="white", linewidth=6.0)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            text = number(value)
+            axes.text(column + 0.5, row, text, ha="center", va="center", fontsize=size, color=DARK)
 
 
 def normalised(values: DoubleArray) -> DoubleArray:
@@ -92,11 +84,12 @@ def normalised(values: DoubleArray) -> DoubleArray:
 
 
 def _draw_bars(
-    axes: Axes, run: Run, order: IntVector, limits: tuple[float, float], colour: str, max_characters: int
+    axes: Axes, run: Run, order: IntVector, limits: tuple[float, float], colour: str, label: str
 ) -> None:
     evaluation = last_evaluation(run.metrics)
     returns, rows = evaluation.returns[order], np.arange(len(order))
-    axes.set_title(fill(run.label, max_characters), color=colour, fontsize=9)
+    when = f" in round {evaluation.round}" if evaluation.round is not None else ""
+    axes.set_title(f"{label}\nreturn{when}", color=colour, fontsize=9)
     axes.set_yticks([])
     _clear(axes, len(rows))
     axes.set_xlim(*limits)
@@ -109,7 +102,12 @@ def _draw_bars(
     for row, value in enumerate(returns):
         if not np.isnan(value):
             axes.text(
-                0.0, row, f" {value:.4g} ", ha="left" if value >= 0.0 else "right", va="center", fontsize=8
+                0.0,
+                row,
+                f" {number(value)} ",
+                ha="left" if value >= 0.0 else "right",
+                va="center",
+                fontsize=8,
             )
 
 

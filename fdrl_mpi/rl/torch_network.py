@@ -83,7 +83,9 @@ class TorchNetwork:
         """Turn the loss's derivative by the last outputs into the flat gradient."""
         if not accumulate:
             self._gradient.zero_()
-        torch.autograd.backward([self._outputs], [self._to_device(d_outputs)])
+        # A scalar with this gradient: given one, autograd would import sympy, a second for every rank.
+        loss = torch.dot(self._outputs.reshape(-1), self._to_device(d_outputs).reshape(-1))
+        torch.autograd.backward(loss)
         if self.free.size:
             free_gradient = self.tensors["free"].grad
             assert free_gradient is not None
@@ -264,5 +266,4 @@ def _check_module(module: nn.Module, shape: NetworkShape) -> None:
 def _device(name: str) -> torch.device:
     """Settle torch for one rank, and name the device."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     return torch.device(name)

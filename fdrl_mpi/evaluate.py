@@ -1,0 +1,210 @@
+"""Play a run's policies: the global one in every world, each agent's own one in all agents' worlds."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fdrl_mpi.config import ConfigError
+from fdrl_mpi.process import prepare_process
+
+if TYPE_CHECKING:
+    from fdrl_mpi.arrays import DoubleArray
+    from fdrl_mpi.cross_evaluation import CrossEvaluation
+
+REFUSED = 2
+WIDTH = 120
+"""Columns of a terminal that tables are fitted to."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate the run on the command line; return the exit status."""
+    options = _parse(argv)
+    prepare_process()
+    from fdrl_mpi.cross_evaluation import CrossEvaluator
+    from fdrl_mpi.trained_run import load_trained_run
+
+    try:
+        run = load_trained_run(options.run, options.round)
+        evaluator = CrossEvaluator(run, options.episodes, options.unseen)
+    except (ConfigError, OSError, ValueError) as error:
+        print(f"fdrl_mpi.evaluate: {error}", file=sys.stderr)
+        return REFUSED
+    for damage in run.damage:
+        print(f"{damage}\n    round {run.round} is used", file=sys.stderr)
+    result = evaluator.run(_tell)
+    _tell("")
+    print(format_text(result))
+    if options.json:
+        print(json.dumps(result.as_json(), allow_nan=False))
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fdrl_mpi.evaluate", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="run directory; the run may still be going on")
+    parser.add_argument(
+        "--episodes",
+        type=_at_least(1),
+        default=10,
+        metavar="N",
+        help="of each policy in each world (default: 10)",
+    )
+    parser.add_argument(
+        "--unseen",
+        type=_at_least(0),
+        default=16,
+        metavar="N",
+        help="worlds that no agent trained on, for the global policy (default: 16)",
+    )
+    parser.add_argument(
+        "--round", type=_at_least(1), metavar="R", help="checkpoint to use (default: the newest whole one)"
+    )
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON that has everything")
+    return parser.parse_args(argv)
+
+
+class _at_least:  # noqa: N801 (reads as a function)
+    """Convert an argument to a whole number that is not below `least`."""
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def __call__(self, text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = self._least - 1
+        if number < self._least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {self._least}")
+        return number
+
+
+def _tell(what: str) -> None:
+    """Show on a terminal what is being played, in one line that is redrawn and in the end empty."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
+
+
+def format_text(result: "CrossEvaluation") -> str:
+    """Lay out an evaluation for people, within `WIDTH` columns wherever the numbers allow it."""
+    table = _table(result)
+    is_too_wide = table is None
+    per_world = _per_world(result, with_means=is_too_wide and result.own is not None)
+    if table is None:
+        num_agents = len(result.worlds)
+        table = [f"The table of {num_agents} x {num_agents} returns is too wide to print; --json has it."]
+    blocks = [[_title(result)], per_world, _global_lines(result), table]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _title(result: "CrossEvaluation") -> str:
+    run = result.run
+    algorithm = type(run.config.learner).__struct_config__.tag
+    return (
+        f"{run.directory.path}: {run.config.mode} {algorithm} on {run.config.environment.id}, "
+        f"{len(result.worlds)} agents, after round {run.round}; {result.episodes} greedy episodes a world"
+    )
+
+
+def _per_world(result: "CrossEvaluation", with_means: bool) -> list[str]:
+    """One line for each agent's world: what the policies earn there, and what the world is like."""
+    columns = [["agent", *(str(agent) for agent in range(1, len(result.worlds) + 1))]]
+    if result.shared is not None:
+        columns.append(["global policy", *_spreads(result.shared)])
+    table = result.table()
+    if result.own is not None and table is not None:
+        columns.append(["own policy", *_spreads(result.own.diagonal().T)])
+        if with_means:
+            decimals = _decimals(table)
+            columns.append(["own, all worlds", *_numbers(table.mean(axis=1), decimals)])
+            columns.append(["all policies here", *_numbers(table.mean(axis=0), decimals)])
+    contexts = [[name, *(f"{world[name]:.3g}" for world in result.worlds)] for name in result.worlds[0]]
+    lines = _aligned(columns + contexts)
+    lines = lines if _fits(lines) else _aligned(columns)
+    return ["Return in each agent's world, mean +- standard deviation of its episodes:", *lines]
+
+
+def _global_lines(result: "CrossEvaluation") -> list[str]:
+    if result.shared is None:
+        return ["There is no global policy: the agents of an independent run learn alone."]
+    decimals, means = _decimals(result.shared), result.shared.mean(axis=1)
+    worst = int(means.argmin())
+    lines = [
+        f"Global policy in the agents' worlds: mean {means.mean():.{decimals}f}, "
+        f"worst {means[worst]:.{decimals}f} (agent {worst + 1})"
+    ]
+    if result.unseen is not None:
+        means = result.unseen.mean(axis=1)
+        lines.append(
+            f"Global policy in {len(means)} worlds that no agent trained on: "
+            f"mean {means.mean():.{decimals}f}, worst {means.min():.{decimals}f}"
+        )
+    return lines
+
+
+def _table(result: "CrossEvaluation") -> list[str] | None:
+    """Lay out the mean returns of all policies in all worlds; None if nothing makes it fit."""
+    title = "Mean return of each policy (row) in each agent's world (column)"
+    best = _decimals(result.published())
+    for decimals, gap in ((best, " "), (best - 1, " "), (best - 1, "")):
+        lines = _table_lines(result, decimals, gap)
+        if _fits(lines):
+            return [f"{title}{'; * its own world' if result.own is not None else ''}:", *lines]
+    return None
+
+
+def _table_lines(result: "CrossEvaluation", decimals: int, gap: str) -> list[str]:
+    agents = range(1, len(result.worlds) + 1)
+    rows = [["policy ", *(f"{agent} " for agent in agents), " mean"]]
+    table = result.table()
+    if table is not None:
+        for agent in agents:
+            rows.append(_table_row(str(agent), table[agent - 1], decimals, own=agent))
+        rows.append(_table_row("mean", table.mean(axis=0), decimals))
+    if result.shared is not None:
+        rows.append(_table_row("global", result.shared.mean(axis=1), decimals))
+    return _aligned([list(column) for column in zip(*rows, strict=True)], gap)
+
+
+def _table_row(label: str, means: "DoubleArray", decimals: int, own: int = 0) -> list[str]:
+    """Write one row and its mean; a mark, or the space for it, follows each number."""
+    marks = ["*" if agent == own else " " for agent in range(1, len(means) + 1)]
+    cells = [number + mark for number, mark in zip(_numbers(means, decimals), marks, strict=True)]
+    return [f"{label} ", *cells, f" {means.mean():.{decimals}f}"]
+
+
+def _decimals(returns: "DoubleArray") -> int:
+    """Choose how many decimals to print; small returns need more."""
+    return 1 if abs(returns).max() >= 10.0 else 3
+
+
+def _spreads(returns: "DoubleArray") -> list[str]:
+    """Write mean and standard deviation of each row."""
+    decimals = _decimals(returns)
+    stds = _numbers(returns.std(axis=1), decimals)
+    width = max(map(len, stds))
+    means = _numbers(returns.mean(axis=1), decimals)
+    return [f"{mean} +- {std:>{width}}" for mean, std in zip(means, stds, strict=True)]
+
+
+def _numbers(values: "DoubleArray", decimals: int) -> list[str]:
+    return [f"{value:.{decimals}f}" for value in values.tolist()]
+
+
+def _aligned(columns: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
+    """Set columns of text side by side, each flush right."""
+    widths = [max(map(len, column)) for column in columns]
+    return [
+        gap.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _fits(lines: Sequence[str]) -> bool:
+    return max(map(len, lines)) <= WIDTH
+
+
+if __name__ == "__main__":
+    sys.exit(main())

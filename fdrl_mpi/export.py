@@ -1,0 +1,248 @@
+"""Write a trained policy for other programs: the global one, or an agent's own one."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fdrl_mpi import __version__
+from fdrl_mpi.config import ConfigError
+from fdrl_mpi.process import prepare_process
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+    from numpy.typing import NDArray
+
+    from fdrl_mpi.arrays import FloatMatrix, FloatVector
+    from fdrl_mpi.envs.vector import VectorEnv
+    from fdrl_mpi.rl.network import NetworkShape
+    from fdrl_mpi.trained_run import TrainedRun
+
+REFUSED = 2
+SCHEMA = "fdrl_mpi-policy-1"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is written.
+
+    Attributes
+    ----------
+    tensors : dict of float32 arrays
+        Under the names of torch modules; see `mlp_state_dict`.
+    facts : dict of JSON values
+        What it takes to rebuild the network and to act with it.
+    """
+
+    tensors: "dict[str, FloatMatrix]"
+    facts: dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export what the command line asks for; return the exit status."""
+    options = _parse(argv)
+    prepare_process()
+    from fdrl_mpi.trained_run import load_trained_run
+
+    try:
+        formats = chosen_formats(options.format)
+        run = load_trained_run(options.run, options.round)
+        policy = trained_policy(run, options.agent)
+        paths = write_policy(policy, options.out or run.directory.exported, formats)
+    except (ConfigError, OSError, ValueError) as error:
+        print(f"fdrl_mpi.export: {error}", file=sys.stderr)
+        return REFUSED
+    for damage in run.damage:
+        print(f"{damage}\n    round {run.round} is used", file=sys.stderr)
+    print("\n".join(map(str, paths)))
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fdrl_mpi.export", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="run directory; the run may still be going on")
+    parser.add_argument(
+        "--agent", type=int, metavar="K", help="own policy of agent K (default: the global one)"
+    )
+    parser.add_argument(
+        "--round", type=int, metavar="R", help="checkpoint to use (default: the newest whole one)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=[*WRITERS, "both"],
+        default="safetensors",
+        help="of the tensors (default: safetensors); policy.json is always written",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: RUN/exported)")
+    return parser.parse_args(argv)
+
+
+def chosen_formats(name: str) -> list[str]:
+    """List the formats behind one choice.
+
+    Raises
+    ------
+    ValueError
+        If a library is missing.
+    """
+    formats = list(WRITERS) if name == "both" else [name]
+    if "safetensors" in formats and find_spec("safetensors") is None:
+        raise ValueError(
+            "the library safetensors is not installed\n"
+            '    pip install "fdrl-mpi[export]", or choose --format torch'
+        )
+    return formats
+
+
+def trained_policy(run: "TrainedRun", agent: int | None) -> Policy:
+    """Take a policy out of a run.
+
+    Parameters
+    ----------
+    agent : int or None
+        Agent id whose own policy is wanted; None for the global one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy, or configuration and checkpoint do not fit together.
+    """
+    from fdrl_mpi.build_agent import draw_worlds, make_environment, network_shape
+
+    params = _model(run, agent)
+    world = draw_worlds(run.config, run.policies.num_agents)[(agent or 1) - 1]
+    environment = make_environment(run.config.environment, [world])
+    network, _ = run.network(environment)
+    network.params[:] = params
+    tensors = network.state_dict()
+    facts = {
+        "schema": SCHEMA,
+        "program": f"fdrl_mpi {__version__}",
+        "run": str(run.directory.path.resolve()),
+        "round": run.round,
+        "agent": agent,
+        "environment": run.config.environment.id,
+        "context": None if agent is None else world,
+        **_space_facts(environment, run.config.environment.id),
+        **_network_facts(network_shape(run.config.learner, environment), run.config.learner.network.module),
+        "log_std": tensors["log_std"].tolist() if "log_std" in tensors else None,
+        "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
+    }
+    return Policy(tensors, facts)
+
+
+def _model(run: "TrainedRun", agent: int | None) -> "FloatVector":
+    policies, path = run.policies, run.directory.path
+    if agent is None:
+        if policies.shared is None:
+            raise ValueError(
+                f"{path}: the agents of an independent run learn alone, there is no global policy\n"
+                f"    choose --agent 1 to {policies.num_agents}"
+            )
+        return policies.shared
+    if not policies.own:
+        raise ValueError(f"{path}: a centralised run has one policy\n    leave out --agent")
+    if not 1 <= agent <= policies.num_agents:
+        raise ValueError(f"{path}: there is no agent {agent}\n    choose --agent 1 to {policies.num_agents}")
+    return policies.own[agent - 1]
+
+
+def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any]:
+    """Say what the policy reads and how its outputs become an action."""
+    from fdrl_mpi.build_agent import ENVIRONMENTS, action_spec
+
+    spec = action_spec(environment)
+    is_known = environment_id in ENVIRONMENTS or environment_id.startswith("gym:")
+    order = f"that of gymnasium's {environment_id.removeprefix('gym:')}, flattened"
+    return {
+        "observation_size": environment.observation_size,
+        "observation_order": order if is_known else None,
+        "action_kind": spec.kind,
+        "action_size": spec.size,
+        **_action_facts(environment.action_space),
+    }
+
+
+def _action_facts(space: "Space[Any]") -> dict[str, Any]:
+    from gymnasium.spaces import Box, Discrete
+
+    if isinstance(space, Discrete):
+        greedy = "action_low plus the index of the actor's largest output, counted from 0"
+        low, high = int(space.start), int(space.start + space.n - 1)
+        return {"action_low": low, "action_high": high, "greedy_action": greedy}
+    assert isinstance(space, Box)
+    greedy = "the actor's outputs, clipped to action_low and action_high (null: no bound)"
+    return {
+        "action_low": _bounds(space.low),
+        "action_high": _bounds(space.high),
+        "greedy_action": greedy,
+    }
+
+
+def _bounds(values: "NDArray[Any]") -> list[float | None]:
+    return [value if isfinite(value) else None for value in values.ravel().tolist()]
+
+
+def _network_facts(shape: "NetworkShape", module: str) -> dict[str, Any]:
+    """Say how the tensors form a network; of a user's own module only its class is known."""
+    if module:
+        return {"module": module, "layers": None, "activation": None}
+    first, hidden = shape.observation_size, list(shape.hidden)
+    if shape.shared:
+        heads = {"actor": [hidden[-1], shape.num_outputs], "critic": [hidden[-1], 1]}
+        layers = {"trunk": [first, *hidden], **heads}
+    else:
+        layers = {"actor": [first, *hidden, shape.num_outputs], "critic": [first, *hidden, 1]}
+    return {"module": None, "layers": layers, "activation": shape.activation}
+
+
+def write_policy(policy: Policy, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write ``policy.*``, each file atomically; return the paths.
+
+    ``policy.json`` comes last and names the files that belong to it.
+    """
+    from fdrl_mpi.record.atomic_file import replacing, write_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in formats:
+        suffix, write = WRITERS[name]
+        paths.append(folder / f"policy{suffix}")
+        with replacing(paths[-1]) as temporary:
+            write(policy, temporary)
+    description = folder / "policy.json"
+    write_json(description, {**policy.facts, "files": [path.name for path in paths]})
+    return [*paths, description]
+
+
+def _write_safetensors(policy: Policy, path: Path) -> None:
+    """Write the tensors, with the facts as text in the metadata: text as it stands, the rest as JSON."""
+    from safetensors.numpy import save
+
+    texts = {
+        name: fact if isinstance(fact, str) else json.dumps(fact, allow_nan=False)
+        for name, fact in policy.facts.items()
+    }
+    path.write_bytes(save(policy.tensors, texts))  # its save_file makes a file that only the owner may read
+
+
+def _write_torch(policy: Policy, path: Path) -> None:
+    """Write a plain dictionary of tensors, for `load_state_dict`."""
+    import torch
+
+    torch.save({name: torch.from_numpy(tensor) for name, tensor in policy.tensors.items()}, path)
+
+
+WRITERS: dict[str, tuple[str, Callable[[Policy, Path], None]]] = {
+    "safetensors": (".safetensors", _write_safetensors),
+    "torch": (".pt", _write_torch),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

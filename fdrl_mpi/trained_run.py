@@ -1,0 +1,136 @@
+"""The policies of a run, from its newest whole checkpoint; also while the run goes on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.build_agent import make_network
+from fdrl_mpi.config import Config, read
+from fdrl_mpi.envs.vector import VectorEnv
+from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
+from fdrl_mpi.record.run_directory import RunDirectory
+from fdrl_mpi.rl.device import choose_engine
+from fdrl_mpi.rl.distributions import Distribution
+from fdrl_mpi.rl.network import ActorCritic
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The models in one checkpoint, each a float32 array of shape (d,).
+
+    Attributes
+    ----------
+    shared : array or None
+        The published or the centralised model; None where agents learn alone.
+    own : list of arrays, length K or 0
+        Agent k's own model is ``own[k - 1]``: what its last training left; empty if it has none.
+    num_agents : int
+        K.
+    """
+
+    shared: FloatVector | None
+    own: list[FloatVector]
+    num_agents: int
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run and its policies after one of its rounds.
+
+    Attributes
+    ----------
+    damage : list of str
+        What is wrong with newer checkpoints, which were therefore not used.
+    """
+
+    directory: RunDirectory
+    config: Config
+    round: int
+    policies: Policies
+    damage: list[str]
+
+    def network(self, environment: VectorEnv) -> tuple[ActorCritic, Distribution]:
+        """Make the network of the run, on the CPU, with its initial model.
+
+        Raises
+        ------
+        ValueError
+            If the models in the checkpoint have another size.
+        """
+        config, policies = self.config, self.policies
+        engine = choose_engine(config.learner.engine, "cpu", bool(config.learner.network.module))
+        network, distribution = make_network(config.learner, config.seed, environment, engine, "cpu")
+        sizes = {len(params) for params in (policies.shared, *policies.own) if params is not None}
+        if sizes != {len(network.params)}:
+            raise ValueError(
+                f"{self.directory.path}: {self.directory.config.name} describes a model of "
+                f"{len(network.params)} parameters, the checkpoint has {', '.join(map(str, sorted(sizes)))}"
+            )
+        return network, distribution
+
+
+def load_trained_run(path: str | Path, round: int | None = None) -> TrainedRun:
+    """Read configuration and policies of a run.
+
+    Parameters
+    ----------
+    path : path
+        The run directory.
+    round : int, optional
+        Read this checkpoint and no other. Without it the newest that is whole; what is wrong with newer
+        ones is told in `TrainedRun.damage`.
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or no such checkpoint. `DamagedCheckpoint` if none is whole.
+    ConfigError
+        If the configuration cannot be used by this version.
+    """
+    directory = RunDirectory(path)
+    if not directory.exists():
+        raise ValueError(f"{path}: there is no such run directory")
+    if not directory.config.is_file():
+        raise ValueError(f"{path}: has no {directory.config.name}; give the directory of a run")
+    config, store = read([directory.config], []), CheckpointStore(path, keep=1)
+    if not (rounds := store.rounds()):
+        raise ValueError(f"{path}: has no checkpoint yet")
+    if round is None:
+        return _newest(directory, config, store)
+    if round not in rounds:
+        raise ValueError(f"{path}: has no checkpoint of round {round}, but of {', '.join(map(str, rounds))}")
+    return TrainedRun(directory, config, round, _policies(store, round, config.mode), [])
+
+
+def _newest(directory: RunDirectory, config: Config, store: CheckpointStore) -> TrainedRun:
+    """Load the newest whole checkpoint; look again after each failure, as a live run replaces them."""
+    damage: dict[int, str] = {}
+    while candidates := [round for round in store.rounds() if round not in damage]:
+        round = candidates[-1]
+        try:
+            policies = _policies(store, round, config.mode)
+        except DamagedCheckpoint as error:
+            damage[round] = f"checkpoint of round {round} is damaged: {error}"
+            continue
+        newer = [text for damaged, text in damage.items() if damaged > round]
+        return TrainedRun(directory, config, round, policies, newer)
+    raise DamagedCheckpoint("\n".join(["no checkpoint is whole", *damage.values()]))
+
+
+def _policies(store: CheckpointStore, round: int, mode: str) -> Policies:
+    """Read every file of a checkpoint.
+
+    An agent that learns alone goes on from its ``params``; its learner may hold an update that was left out
+    because it is not finite.
+    """
+    files = store.manifest(round).digests
+    num_agents = len(files) - 1
+    try:
+        root, *agents = [store.load(round, store.file_for(agent)) for agent in range(num_agents + 1)]
+        if mode == "centralised":
+            return Policies(root["params"], [], num_agents)
+        if mode == "independent":
+            return Policies(None, [state["params"] for state in agents], num_agents)
+        return Policies(root["params"], [state["learner"]["params"] for state in agents], num_agents)
+    except KeyError as error:
+        raise DamagedCheckpoint(f"round {round}: a state has no {error}") from error

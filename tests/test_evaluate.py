@@ -1,0 +1,345 @@
+"""Evaluating a run: reproducible, complete, and careful with what is damaged or missing."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.build_agent import make_environment, network_shape
+from fdrl_mpi.config import Config, EnvironmentConfig, to_toml
+from fdrl_mpi.cross_evaluation import CrossEvaluation, CrossEvaluator
+from fdrl_mpi.evaluate import WIDTH, format_text, main
+from fdrl_mpi.federation.evaluation import Evaluation
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.run_directory import RunDirectory
+from fdrl_mpi.record.state_file import write_state
+from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig
+from fdrl_mpi.rl.network import NetworkShape, initialise_mlp, mlp_layout
+from fdrl_mpi.streams import stream
+from fdrl_mpi.trained_run import Policies, TrainedRun, load_trained_run
+
+SMALL = PPOConfig(network=NetworkConfig(hidden=(4,)))
+SHAPE = NetworkShape(4, 2, 0, (4,), "tanh", False)
+ONE_WORLD = EnvironmentConfig(heterogeneity={})
+
+PUSH = """
+import gymnasium, numpy
+from gymnasium.spaces import Box, Discrete
+
+class Push(gymnasium.Env):
+    observation_space, action_space = Box(-9.0, 9.0, (2,)), Discrete(2)
+
+    def __init__(self, masscart, **others):
+        self.mass = masscart
+
+    def reset(self, *, seed=None, options=None):
+        self.left = 3
+        return numpy.array([1.0, self.mass], numpy.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        observation = numpy.array([self.left, self.mass], numpy.float32)
+        return observation, self.mass * (1 + action), False, self.left == 0, {}
+"""
+
+
+def model(number: int, shape: NetworkShape = SHAPE) -> FloatVector:
+    params = np.empty(mlp_layout(shape).size, np.float32)
+    params[:] = stream(number, "model").normal(0.0, 1.0, len(params))
+    return params
+
+
+def balancing_model() -> FloatVector:
+    """Push to where the pole falls, through one hidden unit that is almost linear."""
+    params = np.zeros(mlp_layout(SHAPE).size, np.float32)
+    views = mlp_layout(SHAPE).views(params)
+    views["weight_0"][0, :, 0] = [0.005, 0.02, 0.4, 0.1]
+    views["head_weight"][:2, 0] = [-1.0, 1.0]
+    return params
+
+
+def write_run(
+    path: Path, config: Config, shared: FloatVector, own: list[FloatVector], round: int = 10
+) -> Path:
+    """Write what a run of `config` leaves; a federated agent's learner differs from the published model."""
+    path.mkdir(exist_ok=True)
+    RunDirectory(path).config.write_text(to_toml(config))
+    store = CheckpointStore(path, keep=3)
+    staging, is_alone = store.prepare(round), config.mode == "independent"
+    states: list[dict[str, Any]] = [{"params": shared, "learner": {}}]
+    for params in own:
+        learner = {"params": np.full_like(params, np.nan) if is_alone else params}
+        states.append({"params": params if is_alone else shared, "learner": learner})
+    files = {store.file_for(agent): state for agent, state in enumerate(states)}
+    digests = {file: write_state(staging / file, state) for file, state in files.items()}
+    store.commit(round, digests, {"ranks": len(states)})
+    return path
+
+
+def evaluate(path: Path, episodes: int = 2, unseen: int = 0) -> CrossEvaluation:
+    return CrossEvaluator(load_trained_run(path), episodes, unseen).run(lambda what: None)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Make a federated run of three agents in three worlds."""
+    return write_run(tmp_path / "run", Config(learner=SMALL), model(0), [model(1), model(2), model(3)])
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep this process's thread variables as they are."""
+    monkeypatch.setattr("fdrl_mpi.evaluate.prepare_process", lambda: None)
+
+
+def refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, dict[str, Any]]:
+    assert main([*arguments, "--json"]) == 0
+    text, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    return text, json.loads(last, parse_constant=refuse_constant)
+
+
+def damage(path: Path, round: int, file: str) -> None:
+    target = path / "checkpoints" / f"round_{round:06d}" / file
+    content = bytearray(target.read_bytes())
+    content[-1] ^= 1
+    target.write_bytes(content)
+
+
+def test_two_evaluations_print_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, str(run)) == printed(capsys, str(run))
+
+
+def test_json_has_a_return_for_every_pair(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, answer = printed(capsys, str(run), "--episodes", "2", "--unseen", "5")
+    assert np.shape(answer["table"]) == (3, 3)
+    assert np.shape(answer["global_returns"]) == np.shape(answer["contexts"]) == (3,)
+    assert np.shape(answer["unseen_returns"]) == np.shape(answer["unseen_contexts"]) == (5,)
+    assert (answer["episodes"], answer["round"], answer["agents"]) == (2, 10, 3)
+    assert answer["global_mean_return"] == pytest.approx(np.mean(answer["global_returns"]))
+    assert answer["unseen_mean_return"] == pytest.approx(np.mean(answer["unseen_returns"]))
+    assert answer["worst_agent_return"] == min(answer["global_returns"])
+    assert all(world not in answer["contexts"] for world in answer["unseen_contexts"])
+
+
+def test_diagonal_is_what_the_agents_world_alone_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "push_worlds.py").write_text(PUSH)
+    monkeypatch.syspath_prepend(tmp_path)
+    worlds = EnvironmentConfig().heterogeneity
+    config = Config(learner=SMALL, environment=EnvironmentConfig(id="push_worlds:Push", heterogeneity=worlds))
+    shape = NetworkShape(2, 2, 0, (4,), "tanh", False)
+    own = [model(agent, shape) for agent in range(1, 6)]
+    path = write_run(tmp_path / "run", config, model(0, shape), own)
+    result = evaluate(path)
+    table = result.table()
+    assert table is not None
+    for agent, world in enumerate(result.worlds):
+        environment = make_environment(config.environment, [world])
+        network, distribution = result.run.network(environment)
+        alone = Evaluation(environment, network, distribution, 1, seed=99).run(own[agent])
+        assert table[agent, agent] == alone.returns[0]
+    assert len(set(table.ravel().tolist())) > 5  # both actions occur
+
+
+def test_equal_policies_earn_equal_rows(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", Config(learner=SMALL), model(1), [model(1), model(1), model(2)])
+    result = evaluate(path)
+    assert result.own is not None
+    np.testing.assert_array_equal(result.own[0], result.shared)
+    np.testing.assert_array_equal(result.own[1], result.shared)
+    assert not np.array_equal(result.own[2], result.shared)
+
+
+def test_number_of_unseen_worlds_leaves_the_table_alone(run: Path) -> None:
+    none, some = evaluate(run, unseen=0), evaluate(run, unseen=3)
+    np.testing.assert_array_equal(none.own, some.own)
+    assert none.unseen is None
+    assert some.unseen is not None
+    assert some.unseen.shape == (3, 2)
+
+
+def test_a_policy_that_balances_beats_a_fresh_one(tmp_path: Path) -> None:
+    fresh = np.empty(mlp_layout(SHAPE).size, np.float32)
+    initialise_mlp(SHAPE, fresh, stream(0, "network"))
+    result = evaluate(write_run(tmp_path / "run", Config(learner=SMALL), balancing_model(), [fresh, fresh]))
+    assert result.shared is not None
+    assert result.own is not None
+    assert result.shared.mean() > 400.0
+    assert result.own.mean() < 150.0
+
+
+def test_other_worlds_are_other_worlds(run: Path, tmp_path: Path) -> None:
+    same = Config(learner=SMALL, environment=ONE_WORLD)
+    path = write_run(tmp_path / "same", same, model(0), [model(1), model(2), model(3)])
+    assert not np.array_equal(evaluate(path).own, evaluate(run).own)
+    assert evaluate(path).worlds == [{}, {}, {}]
+    assert "1.0" in format_text(evaluate(path))
+
+
+def test_independent_run_has_no_global_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(learner=SMALL, mode="independent")
+    path = write_run(tmp_path / "run", config, model(0), [balancing_model(), model(2)])
+    text, answer = printed(capsys, str(path))
+    assert "no global policy" in text
+    assert not re.search(r"^ *global", text, re.MULTILINE)
+    names = ("global_mean_return", "global_returns", "unseen_mean_return", "unseen_returns")
+    assert [answer[name] for name in names] == [None] * 4
+    assert answer["table"][0][0] > 400.0
+    assert answer["worst_agent_return"] == min(answer["table"][0][0], answer["table"][1][1])
+
+
+def test_centralised_run_has_only_the_global_policy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config(learner=SMALL, mode="centralised")
+    path = write_run(tmp_path / "run", config, balancing_model(), [model(1), model(2)])
+    text, answer = printed(capsys, str(path))
+    assert answer["table"] == [[None, None], [None, None]]
+    assert answer["global_mean_return"] > 400.0
+    assert answer["own_mean_return"] is None
+    assert text.splitlines()[-2].split() == ["policy", "1", "2", "mean"]
+    assert text.splitlines()[-1].split()[0] == "global"
+
+
+def test_table_by_hand() -> None:
+    own = np.array([[10.0, 20.0], [30.0, 41.0]])[:, :, None] + np.array([-1.0, 1.0])
+    result = fabricated(own, own.mean(axis=0))
+    assert format_text(result).splitlines()[-6:] == [
+        "Mean return of each policy (row) in each agent's world (column); * its own world:",
+        "policy     1     2   mean",
+        "     1  10.0* 20.0   15.0",
+        "     2  30.0  41.0*  35.5",
+        "  mean  20.0  30.5   25.2",
+        "global  20.0  30.5   25.2",
+    ]
+
+
+@pytest.mark.parametrize("scale", [500.0, -1999.0, 0.9])
+def test_table_of_sixteen_agents_fits_a_terminal(scale: float) -> None:
+    draws = stream(0, "returns")
+    text = format_text(fabricated(draws.random((16, 16, 4)) * scale, draws.random((16, 4)) * scale))
+    assert "Mean return of each policy" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_table_of_sixty_four_agents_is_left_to_json() -> None:
+    own = stream(0, "returns").random((64, 64, 4)) * 500.0
+    text = format_text(fabricated(own, own[0]))
+    assert "all policies here" in text
+    assert text.endswith("64 x 64 returns is too wide to print; --json has it.")
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert len(text.splitlines()) < 80
+
+
+def test_what_is_not_finite_is_null_in_json() -> None:
+    own = np.array([[[np.nan], [1.0]], [[np.inf], [2.0]]])
+    answer = fabricated(own, own[0]).as_json()
+    assert answer["table"] == [[None, 1.0], [None, 2.0]]
+    assert answer["global_returns"] == [None, 1.0]
+    assert answer["worst_agent_return"] is None
+    json.dumps(answer, allow_nan=False)
+
+
+def fabricated(own: np.ndarray, shared: np.ndarray) -> CrossEvaluation:
+    worlds = [dict.fromkeys(EnvironmentConfig().heterogeneity, 1.2345) for _ in own]
+    run = TrainedRun(RunDirectory("runs/x"), Config(), 7, Policies(None, [], len(own)), [])
+    return CrossEvaluation(run, own.shape[2], worlds, [], shared, None, own)
+
+
+def test_asked_for_round_is_read(run: Path) -> None:
+    write_run(run, Config(learner=SMALL), model(9), [model(1), model(2), model(3)], round=20)
+    assert load_trained_run(run).round == 20
+    np.testing.assert_array_equal(load_trained_run(run, 10).policies.shared, model(0))
+
+
+def test_damaged_checkpoint_gives_way_to_the_older_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = printed(capsys, str(run))
+    write_run(run, Config(learner=SMALL), model(9), [model(1), model(2), model(3)], round=20)
+    damage(run, 20, "agent_0002.h5")
+    assert main([str(run), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1]) == expected[1]
+    assert "round 20 is damaged" in err
+    assert "round 10 is used" in err
+
+
+def test_nothing_whole_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(run, 10, "global.h5")
+    assert main([str(run)]) == 2
+    assert "no checkpoint is whole" in capsys.readouterr().err
+
+
+def test_checkpoint_replaced_while_it_is_read_leads_to_the_new_one(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, pending = CheckpointStore.load, [True]
+
+    def load_late(store: CheckpointStore, round: int, file: str) -> dict[str, Any]:
+        if pending and file == "agent_0001.h5":
+            pending.clear()
+            write_run(run, Config(learner=SMALL), model(9), [model(1), model(2), model(3)], round=20)
+            (run / "checkpoints" / "round_000010" / file).unlink()
+        return load(store, round, file)
+
+    monkeypatch.setattr(CheckpointStore, "load", load_late)
+    trained = load_trained_run(run)
+    assert (trained.round, trained.damage) == (20, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{tmp}/none"], "there is no such run directory"),
+        (["{tmp}"], "has no config.toml"),
+        (["{tmp}/fresh"], "has no checkpoint yet"),
+        (["{tmp}/run", "--round", "7"], "has no checkpoint of round 7, but of 10"),
+        (["{tmp}/run", "--episodes", "0"], "0 is not a whole number of at least 1"),
+        (["{tmp}/run", "--unseen", "few"], "few is not a whole number of at least 0"),
+        (["{tmp}/misfit"], "describes a model of 9155 parameters, the checkpoint has 55"),
+        (["{tmp}/unknown"], "gravityy"),
+    ],
+)
+def test_bad_input_is_refused_with_a_message(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "config.toml").write_text(to_toml(Config()))
+    write_run(tmp_path / "misfit", Config(), model(0), [model(1)])
+    unknown = EnvironmentConfig(heterogeneity={"gravityy": EnvironmentConfig().heterogeneity["gravity"]})
+    write_run(tmp_path / "unknown", Config(learner=SMALL, environment=unknown), model(0), [model(1)])
+    capsys.readouterr()
+    try:
+        status: object = main([argument.format(tmp=tmp_path) for argument in arguments])
+    except SystemExit as end:
+        status = end.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_network_fits_the_environment() -> None:
+    environment = make_environment(ONE_WORLD, [{}])
+    assert network_shape(SMALL, environment) == SHAPE
+
+
+def test_neither_mpi_nor_torch_is_loaded(run: Path) -> None:
+    script = (
+        "import sys; from fdrl_mpi.evaluate import main; status = main(sys.argv[1:]);"
+        "print('loaded:', sorted({'torch', 'mpi4py', 'matplotlib'} & set(sys.modules)), status)"
+    )
+    arguments = [sys.executable, "-c", script, str(run), "--episodes", "1"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "loaded: [] 0"
+    assert done.stderr == ""

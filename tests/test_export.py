@@ -1,0 +1,225 @@
+"""Exported policies: complete, and usable without this program."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.build_agent import make_environment, make_network
+from fdrl_mpi.config import Config, EnvironmentConfig, to_toml
+from fdrl_mpi.export import main
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.state_file import write_state
+from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig
+from fdrl_mpi.streams import stream
+from fdrl_mpi.trained_run import load_trained_run
+
+CARTPOLE = Config(learner=PPOConfig(network=NetworkConfig(hidden=(5, 3))))
+PENDULUM = Config(
+    environment=EnvironmentConfig(id="Pendulum-v1", heterogeneity={}),
+    learner=PPOConfig(network=NetworkConfig(hidden=(6, 4), activation="relu", shared=True)),
+)
+
+# What another program does with `policy.json` and one of the files beside it.
+LOADER = """
+import json, sys
+sys.modules["fdrl_mpi"] = None
+from pathlib import Path
+import numpy, torch
+from safetensors.torch import load_file
+from torch import nn
+
+def modules(sizes, activation, ends_linear):
+    layers = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:]):
+        layers += [nn.Linear(inputs, outputs), activation()]
+    return nn.Sequential(*(layers[:-1] if ends_linear else layers))
+
+folder = Path(sys.argv[1])
+facts = json.loads((folder / "policy.json").read_text())
+activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[facts["activation"]]
+observations = torch.from_numpy(numpy.load(folder / "observations.npy"))
+for tensors in (load_file(folder / "policy.safetensors"), torch.load(folder / "policy.pt")):
+    log_std = tensors.pop("log_std", None)
+    assert facts["log_std"] == (None if log_std is None else log_std.tolist())
+    network = nn.Module()
+    for name, sizes in facts["layers"].items():
+        is_head = "trunk" in facts["layers"] and name != "trunk"
+        module = nn.Linear(*sizes) if is_head else modules(sizes, activation, name != "trunk")
+        network.add_module(name, module)
+    network.load_state_dict(tensors)
+    hidden = network.trunk(observations) if "trunk" in facts["layers"] else observations
+    outputs = torch.cat([network.actor(hidden), network.critic(hidden)], dim=1)
+    numpy.testing.assert_allclose(
+        outputs.detach().numpy().T, numpy.load(folder / "outputs.npy"), rtol=1e-6, atol=1e-6
+    )
+"""
+
+MODULE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, observation_size, num_outputs):
+        super().__init__()
+        self.only = nn.Linear(observation_size, num_outputs + 1)
+
+    def forward(self, observations):
+        return self.only(observations)
+"""
+
+
+def write_run(path: Path, config: Config, num_agents: int = 2) -> Path:
+    """Write what a run leaves; the models are random, that of the root has number 0."""
+    path.mkdir()
+    (path / "config.toml").write_text(to_toml(config))
+    store = CheckpointStore(path, keep=1)
+    staging, size = store.prepare(3), num_params(config)
+    digests = {}
+    for agent in range(num_agents + 1):
+        state = {"params": model(agent, size), "learner": {"params": model(agent, size)}}
+        digests[store.file_for(agent)] = write_state(staging / store.file_for(agent), state)
+    store.commit(3, digests, {"ranks": num_agents + 1})
+    return path
+
+
+def model(number: int, size: int) -> FloatVector:
+    return stream(number, "model").normal(0.0, 0.5, size).astype(np.float32)
+
+
+def num_params(config: Config) -> int:
+    environment = make_environment(config.environment, [{}])
+    engine = "torch" if config.learner.network.module else "numpy"
+    network, _ = make_network(config.learner, 0, environment, engine, "cpu")
+    return len(network.params)
+
+
+def facts_in(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / "policy.json").read_text())
+    return facts
+
+
+def tensors_in(folder: Path) -> dict[str, np.ndarray]:
+    with safe_open(folder / "policy.safetensors", "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep this process's thread variables as they are."""
+    monkeypatch.setattr("fdrl_mpi.export.prepare_process", lambda: None)
+
+
+@pytest.mark.parametrize("config", [CARTPOLE, PENDULUM], ids=["separate tanh", "shared relu"])
+def test_policy_acts_alike_in_plain_torch_without_this_program(config: Config, tmp_path: Path) -> None:
+    path, folder = write_run(tmp_path / "run", config), tmp_path / "run" / "exported"
+    assert main([str(path), "--format", "both"]) == 0
+    run = load_trained_run(path)
+    network, _ = run.network(make_environment(config.environment, [{}]))
+    network.params[:] = run.policies.shared
+    network.load()
+    size = facts_in(folder)["observation_size"]
+    observations = stream(0, "observations").standard_normal((11, size), dtype=np.float32)
+    np.save(folder / "observations.npy", observations)
+    np.save(folder / "outputs.npy", network.forward(observations))
+    command = [sys.executable, "-W", "error", "-c", LOADER, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_agents_own_policy_differs_from_the_global_one(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", CARTPOLE)
+    for name, arguments in {"global": [], "own": ["--agent", "2"]}.items():
+        assert main([str(path), "--out", str(tmp_path / name), *arguments]) == 0
+    assert facts_in(tmp_path / "global")["agent"] is None
+    assert facts_in(tmp_path / "own")["agent"] == 2
+    assert set(facts_in(tmp_path / "own")["context"]) == set(CARTPOLE.environment.heterogeneity)
+    run = load_trained_run(path)
+    network, _ = run.network(make_environment(CARTPOLE.environment, [{}]))
+    for name, params in {"global": run.policies.shared, "own": run.policies.own[1]}.items():
+        network.params[:] = params
+        tensors = tensors_in(tmp_path / name)
+        assert tensors.keys() == network.state_dict().keys()
+        for key, tensor in network.state_dict().items():
+            np.testing.assert_array_equal(tensors[key], tensor)
+
+
+def test_metadata_repeats_the_facts_as_text(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", PENDULUM)
+    assert main([str(path)]) == 0
+    facts = facts_in(path / "exported")
+    assert facts.pop("files") == ["policy.safetensors"]
+    with safe_open(path / "exported" / "policy.safetensors", "np") as file:
+        texts = file.metadata()
+    assert texts == {
+        name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()
+    }
+    assert facts["layers"] == {"trunk": [3, 6, 4], "actor": [4, 1], "critic": [4, 1]}
+    assert (facts["action_kind"], facts["action_low"], facts["action_high"]) == ("box", [-2.0], [2.0])
+    assert (facts["round"], facts["environment"], facts["run"]) == (3, "Pendulum-v1", str(path.resolve()))
+
+
+def test_everybody_may_read_what_the_user_allows(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", CARTPOLE)
+    assert main([str(path), "--format", "both"]) == 0
+    modes = {file.stat().st_mode for file in (path / "exported").iterdir()}
+    assert modes == {(path / "config.toml").stat().st_mode}
+
+
+def test_own_module_keeps_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_net.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    network = NetworkConfig(module="own_net:Net")
+    config = Config(environment=PENDULUM.environment, learner=PPOConfig(network=network))
+    path = write_run(tmp_path / "run", config)
+    assert main([str(path)]) == 0
+    facts = facts_in(path / "exported")
+    assert (facts["module"], facts["layers"]) == ("own_net:Net", None)
+    assert facts["tensors"] == {"only.weight": [2, 3], "only.bias": [2], "log_std": [1]}
+    flat = [tensors_in(path / "exported")[name].ravel() for name in facts["tensors"]]
+    np.testing.assert_array_equal(np.concatenate(flat), model(0, 9))
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments", "message"),
+    [
+        ("independent", [], "there is no global policy\n    choose --agent 1 to 2"),
+        ("centralised", ["--agent", "1"], "leave out --agent"),
+        ("federated", ["--agent", "3"], "there is no agent 3\n    choose --agent 1 to 2"),
+        ("federated", ["--agent", "0"], "there is no agent 0"),
+        ("federated", ["--round", "8"], "has no checkpoint of round 8, but of 3"),
+    ],
+)
+def test_policy_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: Any, arguments: list[str], message: str
+) -> None:
+    path = write_run(tmp_path / "run", Config(mode=mode, learner=CARTPOLE.learner))
+    assert main([str(path), *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+    assert not (path / "exported").exists()
+
+
+def test_missing_library_is_named_and_torch_still_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_run(tmp_path / "run", CARTPOLE)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert main([str(path)]) == 2
+    assert 'pip install "fdrl-mpi[export]"' in capsys.readouterr().err
+    assert main([str(path), "--format", "torch"]) == 0
+    assert facts_in(path / "exported")["files"] == ["policy.pt"]
+
+
+def test_paths_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path / "run", CARTPOLE)
+    assert main([str(path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [str(path / "exported" / name) for name in ("policy.safetensors", "policy.json")]
+    assert all(Path(line).is_file() for line in printed)
