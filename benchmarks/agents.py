@@ -40,7 +40,7 @@ def main() -> None:
     speeds: dict[tuple[str, int], list[float]] = {(mode, count): [] for mode in MODES for count in counts}
     for _ in range(arguments.repeats):
         for (mode, count), values in speeds.items():
-            values.append(env_steps_per_s(mode, count, arguments.rounds))
+            values.append(env_steps_per_s(mode, count, arguments.rounds * arguments.agents // count))
     rows = [_row(mode, count, speeds[mode, count], speeds[mode, counts[0]]) for mode, count in speeds]
     title = f"Agents on {usable_cores()} cores"
     print_report(title, rows, COLUMNS, f"medians of {arguments.repeats}; +-: half the quartile range")
@@ -61,7 +61,7 @@ def env_steps_per_s(mode: str, num_agents: int, rounds: int) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--agents", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=20, help="of all agents; fewer agents make more")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print a last line of JSON")
     return parser.parse_args()

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.server import Average
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.build_agent import context_units, draw_worlds, make_environment, make_network
+from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.build_agent import Context, draw_worlds, make_environment, make_network
 from fdrl_mpi.comm.allreduce import Allreduce
 from fdrl_mpi.comm.collective import Collective
 from fdrl_mpi.comm.gather import Gather
@@ -27,21 +26,6 @@ from fdrl_mpi.rl.distributions import Distribution
 from fdrl_mpi.rl.learner import Learner
 from fdrl_mpi.rl.network import ActorCritic
 from fdrl_mpi.rl.ppo import PPO
-
-__all__ = [
-    "COLLECTIVES",
-    "LEARNERS",
-    "RULES",
-    "SERVERS",
-    "Rank",
-    "build",
-    "context_units",
-    "draw_worlds",
-    "make_environment",
-    "make_network",
-    "make_plan",
-    "training_contexts",
-]
 
 RULES = {"mean": Mean}
 SERVERS = {"average": Average}
@@ -66,7 +50,7 @@ class Rank:
     parts: Parts
     plan: Plan
     evaluation: Evaluation | None
-    params: np.ndarray
+    params: FloatVector
     engine: str
     device: str
 
@@ -122,12 +106,12 @@ class _Builder:
 
     def learner(self) -> tuple[Learner | None, ActorCritic]:
         """Make this rank's learner, or None, and the network that holds the initial model."""
-        contexts = training_contexts(self._config, self._worlds, self._world.rank)
+        contexts = _training_contexts(self._config, self._worlds, self._world.rank)
         environment = self._environment(contexts or self._worlds[:1])
         network, distribution = self._network(environment)
         if not contexts:
             return None, network
-        make = LEARNERS["ppo"]
+        make = LEARNERS[self._config.algorithm]
         return make(self._config.learner, network, distribution, environment), network
 
     def evaluation(self) -> Evaluation | None:
@@ -141,7 +125,7 @@ class _Builder:
         network, distribution = self._network(environment)
         return Evaluation(environment, network, distribution, episodes, self._config.seed)
 
-    def collective(self, params: np.ndarray) -> Collective:
+    def collective(self, params: FloatVector) -> Collective:
         """Make what moves the models of this run."""
         if self._config.mode == "independent":
             return Isolated(params)
@@ -155,9 +139,7 @@ class _Builder:
         return make_network(config.learner, config.seed, environment, self._engine, self._device)
 
 
-def training_contexts(
-    config: Config, worlds: Sequence[dict[str, float]], rank: int
-) -> list[dict[str, float]]:
+def _training_contexts(config: Config, worlds: Sequence[Context], rank: int) -> list[Context]:
     """List the contexts of a rank's environments; empty where nobody trains.
 
     The centralised learner is agent 1, with the environments of all agents.

@@ -1,6 +1,7 @@
 """From names in a configuration to what acts: worlds, environments, networks. Needs no MPI."""
 
 from importlib import import_module
+from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -25,8 +26,11 @@ ENVIRONMENTS = {
     "Pendulum-v1": "fdrl_mpi.envs.pendulum:Pendulum",
 }
 
+Context: TypeAlias = dict[str, float]
+"""What is particular about one agent's world: values of physical parameters, by name."""
 
-def draw_worlds(config: Config, num_agents: int, num_unseen: int = 0) -> list[dict[str, float]]:
+
+def draw_worlds(config: Config, num_agents: int, num_unseen: int = 0) -> list[Context]:
     """Draw the context of every agent's world, and of worlds that no agent trains on."""
     heterogeneity = config.environment.heterogeneity
     agents = range(1, num_agents + num_unseen + 1)
@@ -44,9 +48,8 @@ def make_environment(config: EnvironmentConfig, contexts: Contexts) -> VectorEnv
     from fdrl_mpi.envs.gymnasium_lookup import from_class, from_id
 
     if config.id in ENVIRONMENTS:
-        module, _, name = ENVIRONMENTS[config.id].partition(":")
         try:
-            environment: VectorEnv = getattr(import_module(module), name)(contexts, **config.kwargs)
+            environment: VectorEnv = _environment_class(config.id)(contexts, **config.kwargs)
         except TypeError as error:
             raise ValueError(f"environment.kwargs: {error}") from error
         return environment
@@ -65,9 +68,13 @@ def context_units(environment_id: str) -> dict[str, str]:
     """Look up the units of an environment's context; empty where it does not tell them."""
     if environment_id not in ENVIRONMENTS:
         return {}
+    table = _environment_class(environment_id).context_table
+    return {name: parameter.units for name, parameter in table.items()}
+
+
+def _environment_class(environment_id: str) -> Any:
     module, _, name = ENVIRONMENTS[environment_id].partition(":")
-    table = getattr(import_module(module), name).context_table
-    return {parameter: entry.units for parameter, entry in table.items()}
+    return getattr(import_module(module), name)
 
 
 def action_spec(environment: VectorEnv) -> ActionSpec:

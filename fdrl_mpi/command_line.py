@@ -10,9 +10,11 @@ from textwrap import fill
 
 from msgspec.inspect import type_info
 
-from fdrl_mpi.config import Config, ConfigError, Key, sections, structures, title, toml
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import ConfigError, toml
 from fdrl_mpi.envs.heterogeneity import Distribution
 from fdrl_mpi.problem import Problem
+from fdrl_mpi.schema import Key, sections, structures, title
 
 _OPTIONS = {
     "--config": "FILE ...: read TOML files; a key of a later file wins over that of an earlier one",
@@ -50,7 +52,7 @@ class TrainArguments:
 def parse_train_arguments(argv: Sequence[str]) -> TrainArguments:
     """Sort the words after the program's name into files, overrides and switches.
 
-    Every ``--NAME VALUE`` that is no option sets a key; `fdrl_mpi.config.read` refuses unknown ones. A
+    Every ``--NAME VALUE`` that is no option sets a key; `fdrl_mpi.config_file.read` refuses unknown ones. A
     value may begin with one dash, as negative numbers do.
 
     Raises

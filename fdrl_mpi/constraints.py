@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from fdrl_mpi.build import COLLECTIVES, RULES
 from fdrl_mpi.config import Config
+from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.problem import Problem
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
@@ -75,10 +76,10 @@ def _rule(config: Config, num_agents: int) -> Iterator[Problem]:
             "the rule looks at single updates, the collective shows only their sum",
             f"set comm.collective to {' or '.join(seeing)}, or choose aggregation.rule = mean",
         )
-    smallest = max(1, round(config.participation.fraction * num_agents))
-    if smallest < rule.min_updates:
+    size = cohort_size(num_agents, config.participation.fraction)
+    if size < rule.min_updates:
         yield Problem(
-            f"aggregation.rule = {config.aggregation.rule} with cohorts of {smallest}",
+            f"aggregation.rule = {config.aggregation.rule} with cohorts of {size}",
             f"the rule is defined from {rule.min_updates} updates on",
             "start more ranks or raise participation.fraction",
         )

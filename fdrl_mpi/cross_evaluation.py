@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector
-from fdrl_mpi.build_agent import draw_worlds, make_environment
+from fdrl_mpi.build_agent import Context, draw_worlds, make_environment
 from fdrl_mpi.federation.evaluation import Evaluation
 from fdrl_mpi.trained_run import TrainedRun
 
 PURPOSE = "evaluate"
 """Stream of the episodes' starts: other episodes than those by which the training was followed."""
-
-World = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,8 @@ class CrossEvaluation:
 
     run: TrainedRun
     episodes: int
-    worlds: list[World]
-    unseen_worlds: list[World]
+    worlds: list[Context]
+    unseen_worlds: list[Context]
     shared: DoubleArray | None
     unseen: DoubleArray | None
     own: DoubleArray | None
@@ -134,7 +132,7 @@ class CrossEvaluator:
             returns[agent - 1] = self._returns(self._seen, params)
         return returns
 
-    def _evaluation(self, worlds: list[World], purpose: str) -> Evaluation:
+    def _evaluation(self, worlds: list[Context], purpose: str) -> Evaluation:
         """Make an evaluation that tells single episodes: each counts as a world."""
         config = self._run.config
         contexts = [world for world in worlds for _ in range(self._episodes)]

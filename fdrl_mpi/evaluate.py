@@ -6,14 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fdrl_mpi.config import ConfigError
-from fdrl_mpi.process import prepare_process
+from fdrl_mpi.config_file import ConfigError
+from fdrl_mpi.process import REFUSED, prepare_process
 
 if TYPE_CHECKING:
     from fdrl_mpi.arrays import DoubleArray
     from fdrl_mpi.cross_evaluation import CrossEvaluation
 
-REFUSED = 2
 WIDTH = 120
 """Columns of a terminal that tables are fitted to."""
 
@@ -101,9 +100,8 @@ def format_text(result: "CrossEvaluation") -> str:
 
 def _title(result: "CrossEvaluation") -> str:
     run = result.run
-    algorithm = type(run.config.learner).__struct_config__.tag
     return (
-        f"{run.directory.path}: {run.config.mode} {algorithm} on {run.config.environment.id}, "
+        f"{run.directory.path}: {run.config.mode} {run.config.algorithm} on {run.config.environment.id}, "
         f"{len(result.worlds)} agents, after round {run.round}; {result.episodes} greedy episodes a world"
     )
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdrl_mpi import __version__
-from fdrl_mpi.config import ConfigError
-from fdrl_mpi.process import prepare_process
+from fdrl_mpi.config_file import ConfigError
+from fdrl_mpi.process import REFUSED, prepare_process
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fdrl_mpi.rl.network import NetworkShape
     from fdrl_mpi.trained_run import TrainedRun
 
-REFUSED = 2
 SCHEMA = "fdrl_mpi-policy-1"
 
 

@@ -1,7 +1,10 @@
-"""What a rank must settle about its own process before numpy and MPI are loaded."""
+"""What a rank must settle about its own process before numpy and MPI are loaded, and how it may end."""
 
 import os
 import re
+
+FAILED, REFUSED, RESUMABLE = 1, 2, 85
+"""Exit statuses: an error; nothing was begun; asked to stop by a signal, and can be resumed."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")

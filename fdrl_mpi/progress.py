@@ -1,7 +1,6 @@
 """What a user sees while a run goes on."""
 
 import logging
-import sys
 import time
 
 from fdrl_mpi.federation.synchronous import Progress
@@ -35,7 +34,7 @@ class Teller:
         is_last = progress.round == progress.rounds
         if self._style == "bar":
             ending = "\n" if is_last else ""
-            print(f"\r{self._line(progress)}\033[K", end=ending, flush=True, file=sys.stdout)
+            print(f"\r{self._line(progress)}\033[K", end=ending, flush=True)
         elif self._style == "lines" and (is_last or self._is_due(progress)):
             LOG.info("%s", self._line(progress))
             self._told_round, self._told_s = progress.evaluated_round, time.monotonic()

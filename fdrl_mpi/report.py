@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from fdrl_mpi.process import REFUSED
 from fdrl_mpi.record.run_directory import RunDirectory
 
-FAILED = 2
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the report and print what was written; return the exit status, 2 after a refusal."""
-    options = _parse(arguments)
+    options = _parse(argv)
     if find_spec("matplotlib") is None:
         return _refuse('the figures need matplotlib: pip install "fdrl-mpi[report]"')
     from fdrl_mpi.reporting.page import write_report
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fdrl_mpi.report", description=__doc__)
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="run directory, such as runs/cartpole"
@@ -45,12 +44,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="page to write, with a folder `figures` beside it (default: report.html in the first RUN)",
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 def _refuse(reason: str) -> int:
     print(f"fdrl_mpi.report: {reason}", file=sys.stderr)
-    return FAILED
+    return REFUSED
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fdrl_mpi.config import MAY_DIFFER_ON_RESUME, Config, ConfigError, differing_keys, read
+from fdrl_mpi.config import MAY_DIFFER_ON_RESUME, Config
+from fdrl_mpi.config_file import ConfigError, differing_keys, read
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.run_directory import RunDirectory
@@ -90,8 +91,9 @@ def _mismatches(directory: RunDirectory, config: Config, world_size: int) -> lis
                 "or undo the difference",
             )
         )
-    rounds = CheckpointStore(directory.path, 1).rounds()
-    ranks = CheckpointStore(directory.path, 1).manifest(rounds[-1]).facts.get("ranks") if rounds else None
+    store = CheckpointStore(directory.path, keep=1)
+    rounds = store.rounds()
+    ranks = store.manifest(rounds[-1]).facts.get("ranks") if rounds else None
     if ranks not in (None, world_size):
         problems.append(
             Problem(

@@ -10,26 +10,29 @@ from typing import TypeVar
 import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray
-from fdrl_mpi.build import Rank, build, context_units, draw_worlds
+from fdrl_mpi.build import Rank, build
+from fdrl_mpi.build_agent import context_units, draw_worlds
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.config import Config, to_toml
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.constraints import check
-from fdrl_mpi.federation.interrupt import RESUMABLE, Interrupt
+from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.persistence import Saved, restore
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_file
 from fdrl_mpi.problem import Problem
+from fdrl_mpi.process import FAILED, RESUMABLE
 from fdrl_mpi.progress import Teller
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
-from fdrl_mpi.record.metrics import AgentFact, MetricsRecord, NullRecord, Record, read_metrics
+from fdrl_mpi.record.metrics import MetricsRecord, NullRecord, Record
+from fdrl_mpi.record.metrics_file import AgentFact, read_metrics
 from fdrl_mpi.record.provenance import collect
-from fdrl_mpi.record.run_directory import Verdict
+from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.resumption import Beginning, beginning
 from fdrl_mpi.rl.denormals import flush_denormals
 
 LOG = logging.getLogger(__name__)
-FAILED = 1
 EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED}
 RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
 """Where the launching script wants to read the path of the run directory."""
@@ -64,8 +67,8 @@ class Session:
         flush_denormals()
         self.rank: Rank = _on_all_ranks(world, lambda: build(config, world))
         _refuse(_different_models(world, self.rank))
-        self.directory = self._beginning.directory
-        self._store = CheckpointStore(self.directory.path, config.checkpoint.keep)
+        self._directory = self._beginning.directory
+        self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
 
     def describe(self) -> None:
         """Say on the root what would run."""
@@ -98,17 +101,18 @@ class Session:
         return EXIT_STATUS[end.outcome]
 
     def _description(self) -> list[str]:
-        config, world, parts = self._config, self._world, self.rank.parts
-        size_bytes = 4 * len(self.rank.params)
-        worlds = draw_worlds(config, world.num_agents)
-        algorithm = type(config.learner).__struct_config__.tag
+        config, num_agents, params = self._config, self._world.num_agents, self.rank.params
+        collective = type(self.rank.parts.collective).__name__.lower()
         return [
-            f"{config.mode} {algorithm} on {config.environment.id}: {world.num_agents} agents, "
+            f"{config.mode} {config.algorithm} on {config.environment.id}: {num_agents} agents, "
             f"{config.rounds} rounds of {config.learner.budget} steps each",
-            f"model of {len(self.rank.params)} parameters ({size_bytes} bytes), {self.rank.engine} engine "
-            f"on {self.rank.device}, {type(parts.collective).__name__.lower()}",
-            f"run directory {self.directory.path}",
-            *(f"agent {agent}: {world or 'default world'}" for agent, world in enumerate(worlds, 1)),
+            f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
+            f"on {self.rank.device}, {collective}",
+            f"run directory {self._directory.path}",
+            *(
+                f"agent {agent}: {context or 'default world'}"
+                for agent, context in enumerate(draw_worlds(config, num_agents), 1)
+            ),
         ]
 
     def _prepare_directory(self) -> None:
@@ -117,19 +121,19 @@ class Session:
 
         def prepare() -> None:
             if start.set_aside:
-                LOG.info("the old run is kept in %s", self.directory.set_aside())
+                LOG.info("the old run is kept in %s", self._directory.set_aside())
             if start.copy_from is not None:
-                self.directory.copy_from(start.copy_from)
-            self.directory.lock()
-            self.directory.logs.mkdir(exist_ok=True)
-            self.directory.verdict.unlink(missing_ok=True)
-            with replacing(self.directory.config) as temporary:
+                self._directory.copy_from(start.copy_from)
+            self._directory.lock()
+            self._directory.logs.mkdir(exist_ok=True)
+            self._directory.verdict.unlink(missing_ok=True)
+            with replacing(self._directory.config) as temporary:
                 temporary.write_text(to_toml(self._config))
             if run_file := os.environ.get(RUN_FILE_VARIABLE):
-                Path(run_file).write_text(f"{self.directory.path}\n")
+                Path(run_file).write_text(f"{self._directory.path}\n")
 
         _on_all_ranks(world, prepare if world.is_root else _nothing)
-        log_to_file(self.directory.log(world.rank), world.rank, world.host)
+        log_to_file(self._directory.log(world.rank), world.rank, world.host)
 
     def _restore(self) -> Saved:
         parts = self.rank.parts
@@ -143,7 +147,7 @@ class Session:
         facts = self._agent_facts()
         if not self._world.is_root:
             return NullRecord(), 0.0
-        path, agents = self.directory.metrics, range(1, self._world.size)
+        path, agents = self._directory.metrics, range(1, self._world.size)
         attributes = collect() | {
             "config": to_toml(self._config),
             "mode": self._config.mode,
@@ -179,12 +183,13 @@ class Session:
                 LOG.info(
                     "%s already has its %d rounds; ask for more with --rounds, choose another --run.name, or "
                     "start over with --run.resume never",
-                    self.directory.path,
+                    self._directory.path,
                     rounds,
                 )
             else:
-                LOG.info("%s", self._description()[0])
-                LOG.info("%s%s", self._description()[1], f"; goes on after round {round}" if round else "")
+                task, model, *_ = self._description()
+                LOG.info("%s", task)
+                LOG.info("%s%s", model, f"; goes on after round {round}" if round else "")
 
     def _conclude(self, end: End) -> None:
         """Write the verdict and say how the run ended."""
@@ -192,7 +197,7 @@ class Session:
             return
         mean = None if end.returns is None else float(end.returns.mean())
         verdict = Verdict(end.outcome, end.round, self._config.rounds, end.reason, mean, end.wall_s)
-        self.directory.write_verdict(verdict)
+        self._directory.write_verdict(verdict)
         LOG.log(
             logging.WARNING if end.outcome == "failed" else logging.INFO,
             "%s after round %d of %d (%s)%s; run: %s",
@@ -201,9 +206,9 @@ class Session:
             self._config.rounds,
             end.reason,
             _returns_text(end.returns),
-            self.directory.path,
+            self._directory.path,
         )
-        self.directory.unlock()
+        self._directory.unlock()
 
 
 def _returns_text(returns: DoubleArray | None) -> str:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fdrl_mpi.command_line import TrainArguments, help_text, parse_train_arguments
-from fdrl_mpi.config import Config, ConfigError, read, to_toml
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import ConfigError, read, to_toml
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.process import is_launched, launched_rank, prepare_process
+from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
 
 if TYPE_CHECKING:
     from fdrl_mpi.comm.world import World
-
-REFUSED, FAILED = 2, 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +86,7 @@ def _print_problems(problems: Sequence[Problem]) -> None:
 
 def _report_failure(world: "World", config: Config) -> None:
     """Print this rank's traceback, and leave a verdict: the job is about to be ended."""
-    from fdrl_mpi.record.run_directory import Verdict
+    from fdrl_mpi.record.verdict import Verdict
     from fdrl_mpi.resumption import run_directory
 
     who = "root" if world.is_root else f"agent {world.rank}"

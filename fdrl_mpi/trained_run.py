@@ -5,7 +5,8 @@ from pathlib import Path
 
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.build_agent import make_network
-from fdrl_mpi.config import Config, read
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import read
 from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
 from fdrl_mpi.record.run_directory import RunDirectory

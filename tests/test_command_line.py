@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from fdrl_mpi.command_line import help_text, parse_train_arguments
-from fdrl_mpi.config import Config, ConfigError, read, sections, toml
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import ConfigError, read, toml
+from fdrl_mpi.schema import keys
 
 
 def problems_of(*argv):
@@ -79,10 +81,9 @@ def test_an_unknown_option_is_refused_as_a_key():
 
 
 def test_no_key_is_taken_for_a_mistyped_option():
-    for section in sections(Config()):
-        for key in section.keys:
-            argv = [f"--{key.name}", toml(key.value)]
-            assert parse_train_arguments(argv).overrides == ((key.name, toml(key.value)),)
+    for name, key in keys(Config()).items():
+        argv = [f"--{name}", toml(key.value)]
+        assert parse_train_arguments(argv).overrides == ((name, toml(key.value)),)
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
@@ -92,9 +93,8 @@ def test_help_is_given_whatever_else_is_wrong(word):
 
 def test_help_names_every_key_with_its_default():
     words = " ".join(help_text().split())
-    for section in sections(Config()):
-        for key in section.keys:
-            assert f"--{key.name} {key.description} [{key.accepts}; default {toml(key.value)}]" in words
+    for name, key in keys(Config()).items():
+        assert f"--{name} {key.description} [{key.accepts}; default {toml(key.value)}]" in words
 
 
 def test_help_fits_a_terminal_of_80_columns(monkeypatch):

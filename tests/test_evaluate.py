@@ -12,7 +12,8 @@ import pytest
 
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.build_agent import make_environment, network_shape
-from fdrl_mpi.config import Config, EnvironmentConfig, to_toml
+from fdrl_mpi.config import Config, EnvironmentConfig
+from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.cross_evaluation import CrossEvaluation, CrossEvaluator
 from fdrl_mpi.evaluate import WIDTH, format_text, main
 from fdrl_mpi.federation.evaluation import Evaluation

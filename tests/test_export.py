@@ -12,7 +12,8 @@ from safetensors import safe_open
 
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.build_agent import make_environment, make_network
-from fdrl_mpi.config import Config, EnvironmentConfig, to_toml
+from fdrl_mpi.config import Config, EnvironmentConfig
+from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.export import main
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.state_file import write_state

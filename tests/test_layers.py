@@ -17,21 +17,27 @@ FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams
 """What everything may import (the empty name is the package itself); these import only each other."""
 
 MAY_IMPORT = {
-    # command lines
-    "train": "command_line comm config logs record resumption session",
-    "evaluate": "config cross_evaluation trained_run",
+    # command lines, and what only one of them needs
+    "train": "command_line comm config config_file logs record resumption session",
+    "evaluate": "config_file cross_evaluation trained_run",
     "report": "record reporting",
-    "export": "build_agent config envs record rl trained_run",
-    "doctor": "comm rl",
+    "export": "build_agent config_file envs record rl trained_run",
+    "doctor": "diagnosis inspection",
+    "diagnosis": "comm inspection rl",
+    "inspection": "comm",
     # running, refusing, wiring, reading
-    "session": "build comm config constraints federation logs progress record resumption rl",
+    "session": (
+        "build build_agent comm config config_file constraints federation logs progress record resumption rl"
+    ),
     "cross_evaluation": "build_agent federation trained_run",
-    "trained_run": "build_agent config envs record rl",
-    "constraints": "build config",
+    "trained_run": "build_agent config config_file envs record rl",
+    "constraints": "build config federation",
     "build": "aggregation build_agent comm config envs federation rl",
     "build_agent": "config envs rl",
-    "resumption": "config record",
-    "command_line": "config envs.heterogeneity",
+    "resumption": "config config_file record",
+    "command_line": "config config_file envs.heterogeneity schema",
+    "config_file": "config schema",
+    "schema": "config",
     "config": "envs.heterogeneity rl.hyperparameters",
     "progress": "federation",
     "reporting": "record",
@@ -60,7 +66,7 @@ LIBRARIES = {
     "gymnasium": "envs build_agent export",
     "matplotlib": "reporting",
     "safetensors": "export",
-    "msgspec": "config command_line envs.heterogeneity rl.hyperparameters",
+    "msgspec": "command_line config config_file envs.heterogeneity rl.hyperparameters schema",
 }
 """Where each library is imported; anywhere else only for type checkers."""
 

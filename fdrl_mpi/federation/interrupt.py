@@ -4,9 +4,6 @@ import os
 import signal
 from types import FrameType
 
-RESUMABLE = 85
-"""Exit status of a run that was asked to stop and can be resumed."""
-
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 

@@ -10,8 +10,13 @@ Participation = Callable[[int], frozenset[int]]
 """Maps a round to its cohort of agent ids, the same on every rank."""
 
 
+def cohort_size(num_agents: int, fraction: float) -> int:
+    """Count the agents of each round: this fraction of all, at least one."""
+    return max(1, round(fraction * num_agents))
+
+
 def uniform_cohorts(seed: int, num_agents: int, fraction: float) -> Participation:
-    """Draw ``max(1, round(fraction * K))`` agents without replacement for each round.
+    """Draw `cohort_size` agents without replacement for each round.
 
     Parameters
     ----------
@@ -24,7 +29,7 @@ def uniform_cohorts(seed: int, num_agents: int, fraction: float) -> Participatio
     ----------
     McMahan et al., AISTATS 2017, algorithm 1: ``m = max(C K, 1)`` and a random set of m clients.
     """
-    size = max(1, round(fraction * num_agents))
+    size = cohort_size(num_agents, fraction)
 
     def cohort(round: int) -> frozenset[int]:
         if size == num_agents:

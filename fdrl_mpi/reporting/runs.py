@@ -10,8 +10,9 @@ import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.record.metrics_file import Metrics, read_metrics
-from fdrl_mpi.record.run_directory import RunDirectory, Verdict
+from fdrl_mpi.record.run_directory import RunDirectory
 from fdrl_mpi.record.variables import VARIABLES
+from fdrl_mpi.record.verdict import Verdict
 
 CONTEXT_PREFIX = "context_"
 

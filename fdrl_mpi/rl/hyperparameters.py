@@ -38,7 +38,7 @@ class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class PPOConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="name", tag="ppo"):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), the clipped form."""
 
-    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 4096
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 8192
     num_steps: Annotated[Count, about("rollout length of each environment", "steps")] = 128
     num_minibatches: Annotated[Count, about("minibatches an epoch is cut into")] = 4
     num_epochs: Annotated[Count, about("passes over each rollout")] = 4

@@ -173,9 +173,10 @@ class PPO:
             return values[1:]
         next_values = values[1:].copy()
         final = rollout.final_observations[cut]
-        next_values[cut] = np.concatenate(
-            [self._network.forward(final[rows])[-1] for rows in _slices(len(final), BLOCK_ROWS)]
-        )
+        padded = np.zeros((1 << (len(final) - 1).bit_length(), final.shape[1]), np.float32)
+        padded[: len(final)] = final  # a network keeps arrays for each number of rows: let those be few
+        blocks = [self._network.forward(padded[rows])[-1].copy() for rows in _slices(len(padded), BLOCK_ROWS)]
+        next_values[cut] = np.concatenate(blocks)[: len(final)]
         return next_values
 
     def _update(self, batch: Batch, budget: Budget, sums: DoubleArray) -> int:

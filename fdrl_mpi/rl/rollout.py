@@ -93,6 +93,7 @@ class Rollout:
     def set_state(self, state: State) -> None:
         """Go on from `get_state`."""
         self._started = bool(state)
+        self._episodes = EpisodeLog(self.environment.num_envs)
         if self._started:
             self.observations[-1] = self.environment.set_state(state["environment"])
             self._episodes.set_state(state["episodes"])

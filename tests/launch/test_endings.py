@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fdrl_mpi.record.checkpoint import CheckpointStore
-from fdrl_mpi.record.metrics import read_metrics
+from fdrl_mpi.record.metrics_file import read_metrics
 
 pytestmark = pytest.mark.launch
 PATIENCE_S = 60

@@ -6,11 +6,13 @@ import pytest
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.server import Average
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.build import LEARNERS, draw_worlds, make_environment, make_network, make_plan
-from fdrl_mpi.config import Config, read
+from fdrl_mpi.build import LEARNERS, make_plan
+from fdrl_mpi.build_agent import draw_worlds, make_environment, make_network
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import read
 from fdrl_mpi.federation.reference import reference_round
 from fdrl_mpi.record.checkpoint import CheckpointStore
-from fdrl_mpi.record.metrics import read_metrics
+from fdrl_mpi.record.metrics_file import read_metrics
 from fdrl_mpi.session import Refusal, Session
 
 pytestmark = pytest.mark.mpi(min_size=2)

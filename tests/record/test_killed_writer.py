@@ -12,14 +12,15 @@ import numpy as np
 
 import fdrl_mpi
 from fdrl_mpi.record.checkpoint import CheckpointStore
-from fdrl_mpi.record.metrics import read_metrics
+from fdrl_mpi.record.metrics_file import read_metrics
 
 SOURCE_TREE = Path(fdrl_mpi.__file__).parents[1]
 
 # So many agents that much of the time goes into the write itself.
 WRITE_METRICS = """
 import sys, os, numpy as np
-from fdrl_mpi.record.metrics import MetricsRecord, read_metrics
+from fdrl_mpi.record.metrics import MetricsRecord
+from fdrl_mpi.record.metrics_file import read_metrics
 path, agents = sys.argv[1], np.arange(1, 501)
 if os.path.exists(path):
     record, last = MetricsRecord.resume(path, agents.tolist(), {}, {}), int(read_metrics(path).rounds[-1])

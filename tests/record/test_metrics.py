@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fdrl_mpi.record import metrics
-from fdrl_mpi.record.metrics import AgentFact, MetricsRecord, NullRecord, Record, Row, read_metrics
+from fdrl_mpi.record.metrics import MetricsRecord, NullRecord, Record, Row
+from fdrl_mpi.record.metrics_file import AgentFact, read_metrics
 from fdrl_mpi.record.variables import VARIABLES
 
 AGENTS = [1, 2, 5]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fdrl_mpi.record.checkpoint import CheckpointStore, write_state
-from fdrl_mpi.record.metrics import MetricsRecord, read_metrics
+from fdrl_mpi.record.metrics import MetricsRecord
+from fdrl_mpi.record.metrics_file import read_metrics
 from fdrl_mpi.record.run_directory import RunDirectory, RunInUse
 from fdrl_mpi.record.verdict import Verdict
 

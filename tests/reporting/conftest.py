@@ -8,7 +8,8 @@ import pytest
 
 from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.record.metrics import AgentFact, MetricsRecord, Row
-from fdrl_mpi.record.run_directory import RunDirectory, Verdict
+from fdrl_mpi.record.run_directory import RunDirectory
+from fdrl_mpi.record.verdict import Verdict
 
 MakeRun = Callable[..., Path]
 

@@ -1,0 +1,123 @@
+"""What the schema says about a configuration: the keys of each table, what they mean and may hold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import Any
+
+from msgspec import Struct
+from msgspec.inspect import (
+    BoolType,
+    Field,
+    FloatType,
+    IntType,
+    LiteralType,
+    Metadata,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+    VarTupleType,
+    type_info,
+)
+
+from fdrl_mpi.config import Config
+
+
+@dataclass(frozen=True)
+class Key:
+    """One leaf of a configuration: its dotted name, its value, and what the schema says about it."""
+
+    name: str
+    value: Any
+    kind: Type
+    description: str
+    units: str
+
+    @property
+    def accepts(self) -> str:
+        """What the key may hold, in words."""
+        return f"{expected(self.kind)}, in {self.units}" if self.units else expected(self.kind)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The leaves of one table; the name of the outermost table is empty."""
+
+    name: str
+    title: str
+    keys: list[Key]
+
+
+def sections(config: Config) -> list[Section]:
+    """List the leaves of a configuration, table by table, in the order of declaration."""
+    return list(_sections(config, "", type_info(Config)))
+
+
+def _sections(struct: Struct, name: str, kind: Type) -> Iterator[Section]:
+    structs = structures(kind)
+    schema = structs[struct.__struct_config__.tag]
+    leaves: list[Key] = []
+    nested: list[Section] = []
+    if schema.tag_field is not None:
+        tags = LiteralType(tuple(structs))
+        tag_name = dotted_name(name, schema.tag_field)
+        leaves.append(Key(tag_name, schema.tag, tags, "algorithm of every agent", ""))
+    for entry in schema.fields:
+        dotted, value = dotted_name(name, entry.name), getattr(struct, entry.name)
+        entry_kind, description, units = described(entry)
+        if isinstance(value, Struct):
+            nested += _sections(value, dotted, entry_kind)
+        else:
+            leaves.append(Key(dotted, value, entry_kind, description, units))
+    yield Section(name, title(schema.cls), leaves)
+    yield from nested
+
+
+def keys(config: Config) -> dict[str, Key]:
+    """List the leaves of a configuration by their dotted names."""
+    return {key.name: key for section in sections(config) for key in section.keys}
+
+
+def title(cls: type) -> str:
+    """Return the first line of the docstring of a class."""
+    return cleandoc(cls.__doc__ or "").partition("\n")[0]
+
+
+def structures(kind: Type) -> dict[Any, StructType]:
+    """List what a table may be, by the tag that chooses; a lone structure without a tag is under None."""
+    kinds = kind.types if isinstance(kind, UnionType) else (kind,)
+    return {struct.tag: struct for struct in kinds if isinstance(struct, StructType)}
+
+
+def expected(kind: Type) -> str:
+    """Say in words what a key may hold."""
+    match kind:
+        case BoolType():
+            return "true or false"
+        case IntType() | FloatType():
+            noun = "a whole number" if isinstance(kind, IntType) else "a number"
+            words = {"above": kind.gt, "of at least": kind.ge, "below": kind.lt, "up to": kind.le}
+            limits = [f"{word} {limit:g}" for word, limit in words.items() if limit is not None]
+            return f"{noun} {', '.join(limits)}".rstrip()
+        case StrType():
+            return "text that is not empty" if kind.min_length else "text"
+        case LiteralType():
+            return f"one of {', '.join(map(str, kind.values))}"
+        case VarTupleType():
+            return f"a list, each item {expected(kind.item_type)}"
+        case _:
+            return "a table"
+
+
+def described(entry: Field) -> tuple[Type, str, str]:
+    """Return the type of a field, its description and its units."""
+    if not isinstance(entry.type, Metadata):
+        return entry.type, "", ""
+    schema, extra = entry.type.extra_json_schema or {}, entry.type.extra or {}
+    return entry.type.type, schema.get("description", ""), extra.get("units", "")
+
+
+def dotted_name(path: str, name: str) -> str:
+    """Name a key or table in the table at `path`; that of the outermost table is empty."""
+    return f"{path}.{name}" if path else name
