@@ -156,11 +156,16 @@ class Session:
             "num_parameters": len(self.rank.params),
         }
         self._store.discard_after(round)
-        if round == 0 or not path.exists():
-            return MetricsRecord(path, agents, attributes, facts), 0.0
-        record = MetricsRecord.resume(path, agents, attributes, facts)
-        record.rewind(round)
-        return record, float(read_metrics(path).values["end_wall_s"][round - 1])
+        if round > 0:
+            try:
+                record = MetricsRecord.resume(path, agents, attributes, facts)
+                record.rewind(round)
+                return record, float(read_metrics(path).values["end_wall_s"][round - 1])
+            except ValueError as error:
+                LOG.warning("a new record begins after round %d: %s", round, error)
+                if path.exists():
+                    path.rename(path.with_suffix(".damaged.h5"))
+        return MetricsRecord(path, agents, attributes, facts), 0.0
 
     def _agent_facts(self) -> dict[str, AgentFact]:
         """Describe each agent's world and host, on every rank."""

@@ -4,7 +4,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from fdrl_mpi.command_line import TrainArguments, help_text, parse_train_arguments
 from fdrl_mpi.config import Config
@@ -20,7 +20,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status where no other rank has to be waited for."""
     prepare_process()
     gc.disable()  # while modules load: a tenth of a second a rank
-    problems: Sequence[Problem] = []
     try:
         arguments = parse_train_arguments(sys.argv[1:] if argv is None else argv)
         if answer := _answer(arguments):
@@ -29,24 +28,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         config = read(arguments.config_files, arguments.overrides)
     except ConfigError as error:
-        problems = error.problems
-        _print_problems(problems)
-        if not is_launched():
-            return REFUSED
+        return _refuse(error.problems)
+    return _run(config, arguments.dry_run)
 
+
+def _refuse(problems: Sequence[Problem]) -> int:
+    """Print problems on the root; under a launcher all ranks then leave together, or it would cut the text."""
+    _print_problems(problems)
+    if is_launched():
+        from fdrl_mpi.comm.world import open_world
+
+        open_world().leave(REFUSED)
+    return REFUSED
+
+
+def _run(config: Config, is_dry: bool) -> NoReturn:
+    """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
     from fdrl_mpi.comm.world import open_world
 
     world = open_world()
-    if problems:
-        world.leave(REFUSED)
     try:
-        status = _session(config, world, arguments.dry_run)
+        status = _session(config, world, is_dry)
     except Exception:
         _report_failure(world, config)
         world.abort(FAILED)
-        raise
     world.leave(status)
-    return status
 
 
 def _answer(arguments: TrainArguments) -> str:

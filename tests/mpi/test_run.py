@@ -245,3 +245,16 @@ def test_worlds_differ_between_agents_and_are_recorded(world, on_all_ranks, run_
         )
     else:
         on_all_ranks(True)
+
+
+def test_unreadable_record_is_kept_aside_and_a_new_one_goes_on(world, on_all_ranks, run_dir):
+    on_all_ranks(_run(world, _config(run_dir, rounds="2")) == 0)
+    if world.is_root:
+        with open(f"{run_dir}/run/metrics.h5", "r+b") as file:
+            file.truncate(1000)
+    on_all_ranks(_run(world, _config(run_dir)) == 0)
+    if world.is_root:
+        kept = read_metrics(f"{run_dir}/run/metrics.h5").rounds.tolist()
+        on_all_ranks(kept == [3, 4], f"rounds {kept}")
+    else:
+        on_all_ranks(True)

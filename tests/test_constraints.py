@@ -1,0 +1,84 @@
+"""Every refusal names what clashes, why, and what to choose instead; what fits is not refused."""
+
+import pytest
+
+import fdrl_mpi.constraints as constraints
+from fdrl_mpi.aggregation.mean import Mean
+from fdrl_mpi.aggregation.views import View
+from fdrl_mpi.config_file import read
+from fdrl_mpi.constraints import check
+
+
+class Picky(Mean):
+    """A rule that looks at single updates and wants five of them."""
+
+    needs = View.STACK
+    min_updates = 5
+
+
+def _problems(*overrides: tuple[str, str], world_size: int = 17, environ: dict[str, str] | None = None):
+    return check(read([], overrides), world_size, environ or {})
+
+
+def test_default_job_is_fine_on_two_to_sixty_five_ranks() -> None:
+    assert [size for size in range(2, 66) if _problems(world_size=size)] == []
+
+
+def test_world_of_one_rank_is_refused_with_the_command_to_use() -> None:
+    (problem,) = _problems(world_size=1)
+    assert "mpirun -n 17 python -m fdrl_mpi.train" in problem.remedy
+
+
+def test_lone_tasks_of_a_slurm_step_are_refused_with_the_command_to_use() -> None:
+    (problem,) = _problems(world_size=1, environ={"SLURM_STEP_NUM_TASKS": "17"})
+    assert "17 SLURM tasks" in problem.clash
+    assert "srun --mpi=pmix" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("overrides", "clash", "remedy"),
+    [
+        ([("learner.budget", "1000")], "learner.budget = 1000", "1024"),
+        ([("learner.budget", "1")], "learner.budget = 1", "1024"),
+        ([("learner.num_minibatches", "3")], "learner.num_minibatches = 3", "divisor of 1024"),
+        ([("mode", "centralised"), ("participation.fraction", "0.5")], "participation.fraction = 0.5", "1.0"),
+        ([("learner.engine", "numpy"), ("learner.device", "cuda")], 'learner.device = "cuda"', '"torch"'),
+        ([("learner.engine", "numpy"), ("learner.network.module", "a:B")], '"a:B"', '"torch"'),
+    ],
+)
+def test_what_clashes_is_named_with_what_to_choose(overrides, clash: str, remedy: str) -> None:
+    (problem,) = _problems(*overrides)
+    assert clash in problem.clash
+    assert remedy in problem.remedy
+    assert problem.reason
+
+
+def test_all_violations_are_collected() -> None:
+    problems = _problems(("learner.budget", "1000"), ("learner.num_minibatches", "3"), world_size=1)
+    assert len(problems) == 3
+
+
+@pytest.fixture
+def picky_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(constraints.RULES, "mean", Picky)
+
+
+@pytest.mark.usefixtures("picky_rule")
+def test_rule_that_needs_single_updates_is_refused_on_a_sum_and_accepted_on_a_stack() -> None:
+    (problem,) = _problems(("comm.collective", "allreduce"))
+    assert "comm.collective = allreduce" in problem.clash
+    assert "gather" in problem.remedy
+    assert _problems(("comm.collective", "gather")) == []
+
+
+@pytest.mark.usefixtures("picky_rule")
+@pytest.mark.parametrize(
+    ("world_size", "fraction", "is_refused"), [(5, "1.0", True), (6, "1.0", False), (11, "0.4", True)]
+)
+def test_rule_is_held_to_the_smallest_possible_cohort(
+    world_size: int, fraction: str, is_refused: bool
+) -> None:
+    problems = _problems(
+        ("comm.collective", "gather"), ("participation.fraction", fraction), world_size=world_size
+    )
+    assert bool(problems) == is_refused
