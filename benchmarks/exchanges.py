@@ -78,10 +78,12 @@ def _writing(buffer: FloatVector, d: int) -> Work:
 
 
 def _take_turns(comm: Intracomm, contest: Contest, turns: int) -> dict[str, list[float]]:
-    """Time everything once a turn; give the seconds of the slowest rank."""
-    seconds = np.zeros((len(contest), turns))
+    """Time everything once a turn, another one first in each; give the seconds of the slowest rank."""
+    seconds, works = np.zeros((len(contest), turns)), list(contest.values())
     for turn in range(turns):
-        for number, (before, work) in enumerate(contest.values()):
+        for place in range(len(works)):
+            number = (turn + place) % len(works)
+            before, work = works[number]
             before()
             comm.Barrier()
             started = perf_counter()

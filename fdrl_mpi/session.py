@@ -156,16 +156,19 @@ class Session:
             "num_parameters": len(self.rank.params),
         }
         self._store.discard_after(round)
-        if round > 0:
-            try:
-                record = MetricsRecord.resume(path, agents, attributes, facts)
-                record.rewind(round)
-                return record, float(read_metrics(path).values["end_wall_s"][round - 1])
-            except ValueError as error:
-                LOG.warning("a new record begins after round %d: %s", round, error)
-                if path.exists():
-                    path.rename(path.with_suffix(".damaged.h5"))
-        return MetricsRecord(path, agents, attributes, facts), 0.0
+        if round == 0:
+            return MetricsRecord(path, agents, attributes, facts), 0.0
+        try:
+            record = MetricsRecord.resume(path, agents, attributes, facts)
+            record.rewind(round)
+            return record, float(read_metrics(path).values["end_wall_s"][round - 1])
+        except ValueError as error:
+            LOG.warning("a new record begins with round %d: %s", round, error)
+        if path.exists():
+            path.rename(path.with_suffix(".damaged.h5"))
+        record = MetricsRecord(path, agents, attributes, facts)
+        record.append(round, {})
+        return record, 0.0
 
     def _agent_facts(self) -> dict[str, AgentFact]:
         """Describe each agent's world and host, on every rank."""

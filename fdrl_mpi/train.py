@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(problems: Sequence[Problem]) -> int:
-    """Print problems on the root; under a launcher all ranks then leave together, or it would cut the text."""
+    """Print problems on the root; under a launcher all ranks leave together, or it cuts the text."""
     _print_problems(problems)
     if is_launched():
         from fdrl_mpi.comm.world import open_world
