@@ -105,7 +105,7 @@ class CheckpointConfig(_Section, frozen=True, kw_only=True):
     """When the state of the run is saved."""
 
     every: Annotated[Count, about("rounds between checkpoints; the last round is always saved", "rounds")] = (
-        10
+        8
     )
     keep: Annotated[Count, about("newest checkpoints kept")] = 3
 
@@ -126,7 +126,7 @@ class Config(_Section, frozen=True, kw_only=True):
     """A whole experiment."""
 
     seed: Annotated[int, Meta(ge=0), about("every random draw of the run follows from it")] = 0
-    rounds: Annotated[Count, about("rounds of train, exchange, aggregate, publish", "rounds")] = 40
+    rounds: Annotated[Count, about("rounds of train, exchange, aggregate, publish", "rounds")] = 32
     mode: Annotated[
         Literal["federated", "independent", "centralised"],
         about(
