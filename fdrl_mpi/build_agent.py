@@ -3,9 +3,6 @@
 from importlib import import_module
 from typing import Any, TypeAlias
 
-import numpy as np
-from gymnasium.spaces import Box, Discrete
-
 from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.envs.contexts import Contexts
 from fdrl_mpi.envs.heterogeneity import draw_context
@@ -14,7 +11,6 @@ from fdrl_mpi.own_class import import_class
 from fdrl_mpi.problem import UNLIKE, did_you_mean
 from fdrl_mpi.rl.distributions import Distribution, distribution_of
 from fdrl_mpi.rl.hyperparameters import PPOConfig
-from fdrl_mpi.rl.learner import ActionSpec
 from fdrl_mpi.rl.mlp import MLP
 from fdrl_mpi.rl.network import ActorCritic, NetworkShape
 from fdrl_mpi.streams import stream
@@ -45,14 +41,15 @@ def make_environment(config: EnvironmentConfig, contexts: Contexts) -> VectorEnv
     ValueError
         If there is no such environment, or it takes no such context or argument.
     """
-    from fdrl_mpi.envs.gymnasium_lookup import from_class, from_id
-
     if config.id in ENVIRONMENTS:
         try:
             environment: VectorEnv = _environment_class(config.id)(contexts, **config.kwargs)
         except TypeError as error:
             raise ValueError(f"environment.kwargs: {error}") from error
         return environment
+
+    from fdrl_mpi.envs.gymnasium_lookup import from_class, from_id  # gymnasium: 6 MB a rank
+
     if config.id.startswith("gym:"):
         return from_id(config.id.removeprefix("gym:"), contexts, config.kwargs)
     if ":" in config.id:
@@ -77,18 +74,9 @@ def _environment_class(environment_id: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def action_spec(environment: VectorEnv) -> ActionSpec:
-    """Describe what an agent can do, for its learner."""
-    space = environment.action_space
-    if isinstance(space, Discrete):
-        return ActionSpec("discrete", int(space.n))
-    assert isinstance(space, Box)
-    return ActionSpec("box", int(np.prod(space.shape)))
-
-
 def network_shape(learner: PPOConfig, environment: VectorEnv) -> NetworkShape:
     """Say what a network must take and give to act in an environment."""
-    spec, settings = action_spec(environment), learner.network
+    spec, settings = environment.action_spec, learner.network
     return NetworkShape(
         environment.observation_size,
         spec.size,
@@ -103,7 +91,7 @@ def make_network(
     learner: PPOConfig, seed: int, environment: VectorEnv, engine: str, device: str
 ) -> tuple[ActorCritic, Distribution]:
     """Make the network of a run with its initial model, the same on every rank, and its policy."""
-    distribution = distribution_of(action_spec(environment))
+    distribution = distribution_of(environment.action_spec)
     shape, settings = network_shape(learner, environment), learner.network
     generator = stream(seed, "network")
     if engine == "numpy":

@@ -15,12 +15,10 @@ from fdrl_mpi.config_file import ConfigError
 from fdrl_mpi.process import REFUSED, prepare_process
 
 if TYPE_CHECKING:
-    from gymnasium import Space
-    from numpy.typing import NDArray
-
     from fdrl_mpi.arrays import FloatMatrix, FloatVector
     from fdrl_mpi.envs.vector import VectorEnv
     from fdrl_mpi.rl.network import NetworkShape
+    from fdrl_mpi.steps import ActionSpec
     from fdrl_mpi.trained_run import TrainedRun
 
 SCHEMA = "fdrl_mpi-policy-1"
@@ -153,9 +151,9 @@ def _model(run: "TrainedRun", agent: int | None) -> "FloatVector":
 
 def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any]:
     """Say what the policy reads and how its outputs become an action."""
-    from fdrl_mpi.build_agent import ENVIRONMENTS, action_spec
+    from fdrl_mpi.build_agent import ENVIRONMENTS
 
-    spec = action_spec(environment)
+    spec = environment.action_spec
     is_known = environment_id in ENVIRONMENTS or environment_id.startswith("gym:")
     order = f"that of gymnasium's {environment_id.removeprefix('gym:')}, flattened"
     return {
@@ -163,28 +161,20 @@ def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any
         "observation_order": order if is_known else None,
         "action_kind": spec.kind,
         "action_size": spec.size,
-        **_action_facts(environment.action_space),
+        **_action_facts(spec),
     }
 
 
-def _action_facts(space: "Space[Any]") -> dict[str, Any]:
-    from gymnasium.spaces import Box, Discrete
-
-    if isinstance(space, Discrete):
+def _action_facts(spec: "ActionSpec") -> dict[str, Any]:
+    if spec.kind == "discrete":
         greedy = "action_low plus the index of the actor's largest output, counted from 0"
-        low, high = int(space.start), int(space.start + space.n - 1)
-        return {"action_low": low, "action_high": high, "greedy_action": greedy}
-    assert isinstance(space, Box)
+        return {"action_low": int(spec.low[0]), "action_high": int(spec.high[0]), "greedy_action": greedy}
     greedy = "the actor's outputs, clipped to action_low and action_high (null: no bound)"
-    return {
-        "action_low": _bounds(space.low),
-        "action_high": _bounds(space.high),
-        "greedy_action": greedy,
-    }
+    return {"action_low": _bounds(spec.low), "action_high": _bounds(spec.high), "greedy_action": greedy}
 
 
-def _bounds(values: "NDArray[Any]") -> list[float | None]:
-    return [value if isfinite(value) else None for value in values.ravel().tolist()]
+def _bounds(values: Sequence[float]) -> list[float | None]:
+    return [value if isfinite(value) else None for value in values]
 
 
 def _network_facts(shape: "NetworkShape", module: str) -> dict[str, Any]:

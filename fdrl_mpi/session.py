@@ -27,7 +27,6 @@ from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import MetricsRecord, NullRecord, Record
 from fdrl_mpi.record.metrics_file import AgentFact, read_metrics
-from fdrl_mpi.record.provenance import collect
 from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.resumption import Beginning, beginning
 from fdrl_mpi.rl.denormals import flush_denormals
@@ -83,7 +82,6 @@ class Session:
         saved = self._restore()
         record, wall_s = self._open_record(saved.round)
         self._announce(saved.round)
-        gc.collect()
         gc.freeze()
         gc.enable()
         run = SynchronousRun(
@@ -147,6 +145,8 @@ class Session:
         facts = self._agent_facts()
         if not self._world.is_root:
             return NullRecord(), 0.0
+        from fdrl_mpi.record.provenance import collect  # package metadata: only the root loads what reads it
+
         path, agents = self._directory.metrics, range(1, self._world.size)
         attributes = collect() | {
             "config": to_toml(self._config),

@@ -1,13 +1,32 @@
-"""One step of a batch of environments: what `envs` writes and `rl` reads."""
+"""What `envs` and `rl` both know of a batch of environments: its actions, and where a step is written."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, FloatMatrix, FloatVector
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What an agent can do: one of `size` choices, or `size` real numbers.
+
+    Attributes
+    ----------
+    kind : "discrete" or "box"
+    size : int
+    low, high : tuples of float
+        Bounds of each number, may be infinite; of choices the numbers of the first and the last one.
+    """
+
+    kind: Literal["discrete", "box"]
+    size: int
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
 
 class StepBuffers:

@@ -42,10 +42,10 @@ def _loaded_by(program: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_training_on_the_numpy_engine_never_loads_torch() -> None:
+def test_training_in_our_own_worlds_on_the_numpy_engine_loads_neither_torch_nor_gymnasium() -> None:
     loaded = _loaded_by(ROUND.format(engine="numpy"))
     assert {"fdrl_mpi.session", "fdrl_mpi.rl.ppo", "numpy"} <= loaded
-    assert not loaded & {"torch", "matplotlib", "safetensors"}
+    assert not loaded & {"torch", "gymnasium", "matplotlib", "safetensors"}
 
 
 def test_training_on_the_torch_engine_never_loads_its_compiler() -> None:

@@ -63,7 +63,7 @@ LIBRARIES = {
     "mpi4py": "comm",
     "torch": "rl.torch_network export",
     "h5py": "record",
-    "gymnasium": "envs build_agent export",
+    "gymnasium": "envs",
     "matplotlib": "reporting",
     "safetensors": "export",
     "msgspec": "command_line config config_file envs.heterogeneity rl.hyperparameters schema",

@@ -1,1 +1,1 @@
-"""WHERE agents act, and how their worlds differ. numpy and gymnasium."""
+"""WHERE agents act, and how their worlds differ. numpy; gymnasium in `gymnasium_*` only."""

@@ -3,12 +3,12 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.envs.classic_control import ClassicControl
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
+from fdrl_mpi.steps import ActionSpec
 
 _START_LIMIT = 0.1
 
@@ -45,14 +45,12 @@ class Acrobot(ClassicControl):
         "torque_noise_max": ContextParameter(0.0, "N m", "uniform noise on the torque", low=0.0),
     }
     num_variables = 4
+    observation_size = 6
+    action_spec = ActionSpec("discrete", 3, (0,), (2,))
 
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 500) -> None:
         super().__init__(contexts, max_episode_steps)
         self._max_velocities = np.stack([self.context["max_velocity_1"], self.context["max_velocity_2"]])
-        high = np.array([1.0, 1.0, 1.0, 1.0, *self._max_velocities.max(axis=1)], np.float32)
-        self.observation_space = Box(-high, high, dtype=np.float32)
-        self.action_space = Discrete(3)
-        self.observation_size = 6
         self._is_noisy = bool(self.context["torque_noise_max"].any())
         self._prepare_dynamics()
 

@@ -5,13 +5,12 @@ from struct import Struct
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector, State
 from fdrl_mpi.envs.classic_control import ClassicControl
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
-from fdrl_mpi.steps import StepBuffers
+from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 X_LIMIT = 2.4
 THETA_LIMIT = radians(12)
@@ -47,15 +46,13 @@ class CartPole(ClassicControl):
         "tau": ContextParameter(0.02, "s", "time between two actions", above=0.0),
     }
     num_variables = 4
+    observation_size = 4
+    action_spec = ActionSpec("discrete", 2, (0,), (1,))
     scalar_below: ClassVar[int] = 28
     """Number of environments from which numpy is faster."""
 
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 500) -> None:
         super().__init__(contexts, max_episode_steps)
-        high = np.array([2 * X_LIMIT, np.inf, 2 * THETA_LIMIT, np.inf], np.float32)
-        self.observation_space = Box(-high, high, dtype=np.float32)
-        self.action_space = Discrete(2)
-        self.observation_size = 4
         self._is_scalar = self.num_envs < self.scalar_below
         self._prepare_arrays()
         self._prepare_scalars()

@@ -4,12 +4,11 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium import Space
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector, IntVector, State
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts, context_columns
-from fdrl_mpi.steps import StepBuffers
+from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 
 class ClassicControl(ABC):
@@ -36,8 +35,7 @@ class ClassicControl(ABC):
     context_table: ClassVar[dict[str, ContextParameter]]
     num_variables: ClassVar[int]
     observation_size: int
-    observation_space: Space[Any]
-    action_space: Space[Any]
+    action_spec: ActionSpec
 
     def __init__(self, contexts: Contexts, max_episode_steps: int) -> None:
         if max_episode_steps < 1:

@@ -8,6 +8,8 @@ from gymnasium import Space
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
+from fdrl_mpi.steps import ActionSpec
+
 
 class DiscreteActions:
     """Integers counted from 0, shifted to the `start` of each environment's space."""
@@ -68,6 +70,16 @@ def action_converter(spaces: Sequence[Space[Any]]) -> ActionConverter:
     if isinstance(spaces[0], Discrete):
         return DiscreteActions([space for space in spaces if isinstance(space, Discrete)])
     return BoxActions([space for space in spaces if isinstance(space, Box)])
+
+
+def action_spec(space: Space[Any]) -> ActionSpec:
+    """Describe an action space that `action_converter` accepts."""
+    if isinstance(space, Discrete):
+        first = float(space.start)
+        return ActionSpec("discrete", int(space.n), (first,), (first + float(space.n) - 1.0,))
+    assert isinstance(space, Box)
+    low, high = (tuple(bound.ravel().tolist()) for bound in (space.low, space.high))
+    return ActionSpec("box", len(low), low, high)
 
 
 def _kind(space: Space[Any]) -> str:

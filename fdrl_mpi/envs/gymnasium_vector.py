@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import FloatMatrix, State
 from fdrl_mpi.envs.contexts import Contexts
-from fdrl_mpi.envs.gymnasium_actions import action_converter
+from fdrl_mpi.envs.gymnasium_actions import action_converter, action_spec
 from fdrl_mpi.steps import StepBuffers
 
 SEED_BOUND = 2**31
@@ -49,12 +49,11 @@ class GymnasiumVector:
             raise ValueError("at least one context is needed, one per environment, got none")
         self._envs = [make(**context) for context in contexts]
         self.num_envs = len(self._envs)
-        self.observation_space: Space[Any] = self._envs[0].observation_space
-        self.action_space: Space[Any] = self._envs[0].action_space
         self._spaces = [env.observation_space for env in self._envs]
         self.observation_size = _common_size(self._spaces)
         self._actions = action_converter([env.action_space for env in self._envs])
-        box = self.observation_space if isinstance(self.observation_space, Box) else None
+        self.action_spec = action_spec(self._envs[0].action_space)
+        box = self._spaces[0] if isinstance(self._spaces[0], Box) else None
         self._is_box = box is not None
         self._rows_shape = (self.num_envs, *(box.shape if box else (self.observation_size,)))
         self._observations = np.zeros((self.num_envs, self.observation_size), np.float32)

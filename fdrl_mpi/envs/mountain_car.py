@@ -3,12 +3,12 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.envs.classic_control import ClassicControl
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
+from fdrl_mpi.steps import ActionSpec
 
 _START_LOW, _START_HIGH = -0.6, -0.4
 
@@ -40,17 +40,13 @@ class MountainCar(ClassicControl):
         "gravity": ContextParameter(0.0025, "1/step^2", "acceleration on the steepest slope", low=0.0),
     }
     num_variables = 2
+    observation_size = 2
+    action_spec = ActionSpec("discrete", 3, (0,), (2,))
 
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 200) -> None:
         super().__init__(contexts, max_episode_steps)
         self._check_reachable("goal_position", "max_position")
         self._check_reachable("goal_velocity", "max_speed")
-        left, right = self.context["min_position"].min(), self.context["max_position"].max()
-        speed = self.context["max_speed"].max()
-        low, high = np.array([left, -speed], np.float32), np.array([right, speed], np.float32)
-        self.observation_space = Box(low, high, dtype=np.float32)
-        self.action_space = Discrete(3)
-        self.observation_size = 2
 
     def _draw_starts(self, count: int) -> DoubleArray:
         starts = np.zeros((count, 2))

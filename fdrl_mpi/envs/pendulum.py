@@ -3,12 +3,12 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.envs.classic_control import ClassicControl
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
+from fdrl_mpi.steps import ActionSpec
 
 TORQUE_LIMIT = 2.0
 _START_LIMITS = (np.pi, 1.0)
@@ -36,13 +36,11 @@ class Pendulum(ClassicControl):
         "max_torque": ContextParameter(2.0, "N m", "torque is clipped to this", low=0.0, high=TORQUE_LIMIT),
     }
     num_variables = 2
+    observation_size = 3
+    action_spec = ActionSpec("box", 1, (-TORQUE_LIMIT,), (TORQUE_LIMIT,))
 
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 200) -> None:
         super().__init__(contexts, max_episode_steps)
-        high = np.array([1.0, 1.0, self.context["max_speed"].max()], np.float32)
-        self.observation_space = Box(-high, high, dtype=np.float32)
-        self.action_space = Box(-TORQUE_LIMIT, TORQUE_LIMIT, (1,), np.float32)
-        self.observation_size = 3
 
     def _draw_starts(self, count: int) -> DoubleArray:
         return self._generator.uniform(-1.0, 1.0, (count, 2)) * _START_LIMITS

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from gymnasium import Space
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import FloatMatrix, State
-from fdrl_mpi.steps import StepBuffers
+from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 
 class VectorEnv(Protocol):
@@ -22,18 +21,17 @@ class VectorEnv(Protocol):
     ----------
     num_envs : int
         N, fixed by the contexts given to the constructor.
-    observation_space, action_space : gymnasium.Space
-        Those of one environment. Observations are delivered as flat float32 rows whatever their space.
+    action_spec : ActionSpec
+        Of one environment.
     observation_size : int
-        Length of such a row.
+        Length of one observation; whatever its space, it is delivered as a flat float32 row.
     is_vectorised : bool
         True: marks a class that takes all contexts, not one.
     """
 
     is_vectorised: ClassVar[bool]
     num_envs: int
-    observation_space: Space[Any]
-    action_space: Space[Any]
+    action_spec: ActionSpec
     observation_size: int
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix:

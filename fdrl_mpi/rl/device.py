@@ -1,7 +1,6 @@
 """Which device and which engine a rank computes with, decided without loading torch."""
 
 import ctypes
-import importlib.metadata
 import re
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,8 @@ def cuda_devices() -> list[str]:
 
 def torch_cuda_version() -> str:
     """Read for which CUDA the installed torch was built, from its files; empty for a CPU build or none."""
+    import importlib.metadata  # brings half of the mail library with it
+
     try:
         torch = importlib.metadata.distribution("torch")
     except importlib.metadata.PackageNotFoundError:

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from fdrl_mpi.arrays import ActionArray, FloatMatrix, FloatVector
-from fdrl_mpi.rl.learner import ActionSpec
+from fdrl_mpi.steps import ActionSpec
 
 
 class Distribution(Protocol):

@@ -1,19 +1,11 @@
 """The interface of a learner: what the federation knows of an agent's algorithm."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from fdrl_mpi.arrays import FloatVector, State
-
-
-@dataclass(frozen=True)
-class ActionSpec:
-    """What an agent can do: one of `size` choices, or `size` real numbers."""
-
-    kind: Literal["discrete", "box"]
-    size: int
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete
 
 from fdrl_mpi.envs.classic_control import ClassicControl
 from fdrl_mpi.steps import StepBuffers
 
 
 def _draw_actions(env: ClassicControl, generator: np.random.Generator) -> np.ndarray:
-    if isinstance(env.action_space, Discrete):
-        return generator.integers(env.action_space.n, size=env.num_envs)
-    bound = 1.5 * float(env.action_space.high[0])  # some actions are out of bounds
+    spec = env.action_spec
+    if spec.kind == "discrete":
+        return generator.integers(spec.size, size=env.num_envs)
+    bound = 1.5 * spec.high[0]  # some actions are out of bounds
     return generator.uniform(-bound, bound, (env.num_envs, 1)).astype(np.float32)
 
 

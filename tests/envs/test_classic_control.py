@@ -1,10 +1,12 @@
 """What every vectorised physics environment must do."""
 
+import gymnasium
 import numpy as np
 import pytest
 
 from fdrl_mpi.envs.acrobot import Acrobot
 from fdrl_mpi.envs.cartpole import CartPole
+from fdrl_mpi.envs.gymnasium_actions import action_spec
 from fdrl_mpi.envs.mountain_car import MountainCar
 from fdrl_mpi.envs.pendulum import Pendulum
 from fdrl_mpi.steps import StepBuffers
@@ -76,15 +78,16 @@ def test_falling_on_the_last_step_is_terminated_and_truncated(num_envs):
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_observations_lie_in_the_declared_space(cls, draw_actions):
+def test_observations_and_actions_lie_in_the_spaces_of_gymnasium(cls, draw_actions):
     env, generator = cls([{}] * 5, max_episode_steps=50), np.random.default_rng(0)
     out = StepBuffers.allocate(5, env.observation_size)
     rows = list(env.reset(generator))
     for _ in range(100):
         env.step(draw_actions(env, generator), out)
         rows += [*out.observations.copy(), *out.final_observations.copy()]
-    assert all(env.observation_space.contains(row) for row in rows)
-    assert env.observation_space.shape == (env.observation_size,)
+    theirs = gymnasium.make(cls.environment_id)
+    assert all(theirs.observation_space.contains(row) for row in rows)
+    assert env.action_spec == action_spec(theirs.action_space)
 
 
 @pytest.mark.parametrize("cls", ALL)

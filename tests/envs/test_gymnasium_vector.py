@@ -42,9 +42,9 @@ def make_probes(num_envs, *arguments, **kwargs):
 
 
 def draw_actions(env, generator):
-    if isinstance(env.action_space, spaces.Discrete):
-        return generator.integers(env.action_space.n, size=env.num_envs)
-    size = int(np.prod(env.action_space.shape))
+    size = env.action_spec.size
+    if env.action_spec.kind == "discrete":
+        return generator.integers(size, size=env.num_envs)
     return generator.uniform(-1.5, 1.5, (env.num_envs, size)).astype(np.float32)
 
 
@@ -148,7 +148,6 @@ def test_state_of_another_number_of_environments_is_refused():
 def test_observation_is_delivered_as_gymnasium_flattens_it(space, size):
     probes, env = make_probes(2, space)
     assert env.observation_size == size
-    assert env.observation_space == space
     out = StepBuffers.allocate(2, size)
     observations = env.reset(np.random.default_rng(0))
     for _ in range(5):

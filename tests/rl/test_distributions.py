@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fdrl_mpi.rl.distributions import Categorical, DiagonalGaussian, Distribution, distribution_of
-from fdrl_mpi.rl.learner import ActionSpec
+from fdrl_mpi.steps import ActionSpec
 from fdrl_mpi.streams import stream
 
 SPECS = [ActionSpec("discrete", 4), ActionSpec("box", 3)]

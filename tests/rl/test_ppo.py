@@ -13,14 +13,14 @@ from fdrl_mpi.envs.cartpole import CartPole
 from fdrl_mpi.rl import ppo
 from fdrl_mpi.rl.distributions import distribution_of
 from fdrl_mpi.rl.hyperparameters import PPOConfig
-from fdrl_mpi.rl.learner import ActionSpec, Budget
+from fdrl_mpi.rl.learner import Budget
 from fdrl_mpi.rl.mlp import MLP
 from fdrl_mpi.rl.network import ActorCritic, NetworkShape, mlp_layout
 from fdrl_mpi.rl.ppo import PPO, surrogate, value_error
 from fdrl_mpi.rl.returns import RewardScaler
 from fdrl_mpi.rl.rollout import Environment
 from fdrl_mpi.rl.torch_network import torch_mlp
-from fdrl_mpi.steps import StepBuffers
+from fdrl_mpi.steps import ActionSpec, StepBuffers
 from fdrl_mpi.streams import stream
 
 ENGINES = ["numpy", "torch"]
