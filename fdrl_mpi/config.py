@@ -104,7 +104,9 @@ class EvaluationConfig(_Section, frozen=True, kw_only=True):
 class CheckpointConfig(_Section, frozen=True, kw_only=True):
     """When the state of the run is saved."""
 
-    every: Annotated[Count, about("rounds between checkpoints; the last round is always saved", "rounds")] = 8
+    every: Annotated[Count, about("rounds between checkpoints; the last round is always saved", "rounds")] = (
+        16
+    )
     keep: Annotated[Count, about("newest checkpoints kept")] = 3
 
 
