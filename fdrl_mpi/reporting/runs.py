@@ -68,7 +68,7 @@ class Run:
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[Run]:
-    """Read the runs and label each by its name, and by its mode where modes differ.
+    """Read the runs and label each by its name, and its mode where that tells more.
 
     Runs of the same name are told apart by their paths.
 
@@ -88,7 +88,7 @@ def load_runs(paths: Sequence[str | Path]) -> list[Run]:
         name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)
     ]
     return [
-        replace(run, label=f"{label} ({run.mode})" if modes_differ and run.mode else label)
+        replace(run, label=f"{label} ({run.mode})" if modes_differ and run.mode not in label else label)
         for label, run in zip(labels, runs, strict=True)
     ]
 
