@@ -48,7 +48,7 @@ def make_environment(config: EnvironmentConfig, contexts: Contexts) -> VectorEnv
             raise ValueError(f"environment.kwargs: {error}") from error
         return environment
 
-    from fdrl_mpi.envs.gymnasium_lookup import from_class, from_id  # gymnasium: 6 MB a rank
+    from fdrl_mpi.envs.gymnasium_lookup import from_class, from_id  # gymnasium: 2 MB a rank
 
     if config.id.startswith("gym:"):
         return from_id(config.id.removeprefix("gym:"), contexts, config.kwargs)

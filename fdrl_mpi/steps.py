@@ -25,8 +25,8 @@ class ActionSpec:
 
     kind: Literal["discrete", "box"]
     size: int
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
 
 class StepBuffers:

@@ -72,7 +72,6 @@ def restore(store: CheckpointStore, world: World, fresh: FloatVector, learner: L
         if not troubles:
             if learner is not None:
                 learner.set_state(state["learner"])
-            world.barrier()
             return Saved(round, state["params"])
         if world.is_root:
             LOG.warning("checkpoint of round %d is damaged, trying an older one: %s", round, troubles[0])

@@ -165,7 +165,7 @@ class SynchronousRun:
                 outcome_name, reason = "stopped", "asked to stop by a signal"
                 break
         self._background.finish()
-        self._record.close()
+        self._write_record()
         evaluated_round, returns = self._newest
         return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
 
@@ -225,7 +225,7 @@ class SynchronousRun:
         try:
             self._record.write(durable=True)
         except OSError as error:
-            LOG.warning("record not written, so no checkpoint either: %s", error)
+            LOG.warning("record not written: %s", error)
             return False
         return True
 

@@ -41,7 +41,6 @@ class Record(Protocol):
     def rewind(self, round: int) -> None: ...
     def write_if_due(self) -> None: ...
     def write(self, durable: bool = True) -> None: ...
-    def close(self) -> None: ...
 
 
 class NullRecord:
@@ -52,7 +51,6 @@ class NullRecord:
     def rewind(self, round: int) -> None: ...
     def write_if_due(self) -> None: ...
     def write(self, durable: bool = True) -> None: ...
-    def close(self) -> None: ...
 
 
 class MetricsRecord:
@@ -196,10 +194,6 @@ class MetricsRecord:
         finally:
             end_s = time.monotonic()
             self._due_s = end_s + max(_MIN_INTERVAL_S, _MIN_INTERVAL_WRITES * (end_s - start_s))
-
-    def close(self) -> None:
-        """Write for the last time, durably."""
-        self.write(durable=True)
 
     def _fill(self, index: int, values: Row) -> None:
         for name, value in values.items():

@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from fdrl_mpi.envs.gymnasium_lookup import from_id
 from fdrl_mpi.envs.gymnasium_vector import GymnasiumVector
-from fdrl_mpi.steps import StepBuffers
+from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 RESULTS = ("observations", "rewards", "terminated", "truncated", "final_observations")
 
@@ -163,6 +163,7 @@ def test_discrete_actions_are_counted_from_the_start_of_the_space():
     env.reset(np.random.default_rng(0))
     env.step(np.array([0, 2]), StepBuffers.allocate(2, 2))
     assert [probe.actions for probe in probes] == [[-1], [1]]
+    assert env.action_spec == ActionSpec("discrete", 3, (-1.0,), (1.0,))
 
 
 def test_box_actions_are_clipped_and_reshaped():
@@ -173,6 +174,7 @@ def test_box_actions_are_clipped_and_reshaped():
     given = [probe.actions[0] for probe in probes]
     assert [action.tolist() for action in given] == [[[1.0, -2.0]], [[0.5, 1.5]]]
     assert all(space.contains(action) for action in given)
+    assert env.action_spec == ActionSpec("box", 2, (-1.0, -2.0), (1.0, 2.0))
 
 
 @pytest.mark.parametrize(

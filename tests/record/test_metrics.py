@@ -36,7 +36,7 @@ def record_rounds(record: Record, first: int, last: int) -> None:
 def test_what_was_recorded_is_read(tmp_path: Path) -> None:
     record = new_record(tmp_path / "metrics.h5")
     record_rounds(record, 1, 200)
-    record.close()
+    record.write()
 
     found = read_metrics(tmp_path / "metrics.h5")
 
@@ -114,15 +114,15 @@ def test_resumed_record_equals_unbroken_record(tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken.h5", tmp_path / "broken.h5"
     record = new_record(unbroken)
     record_rounds(record, 1, 9)
-    record.close()
+    record.write()
 
     record = new_record(broken)
     record_rounds(record, 1, 7)
-    record.close()
+    record.write()
     resumed = MetricsRecord.resume(broken, AGENTS, ATTRIBUTES, FACTS)
     resumed.rewind(5)
     record_rounds(resumed, 6, 9)
-    resumed.close()
+    resumed.write()
 
     assert unbroken.read_bytes() == broken.read_bytes()
 
@@ -288,5 +288,5 @@ def test_ranks_other_than_the_root_write_nothing(tmp_path: Path, monkeypatch: py
     record.rewind(1)
     record.write_if_due()
     record.write(durable=True)
-    record.close()
+    record.write()
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ def make_run(path: Path) -> RunDirectory:
     run.config.write_text("rounds = 1\n")
     record = MetricsRecord(run.metrics, [1], {}, {})
     record.append(1, {})
-    record.close()
+    record.write()
     store = CheckpointStore(run.path, keep=1)
     digest = write_state(store.prepare(1) / "global.h5", {"params": np.ones(3)})
     store.commit(1, {"global.h5": digest}, {})

@@ -66,7 +66,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         for round in range(1, num_rounds + 1):
             due = is_evaluated and (num_rounds - round) % 2 == 0
             record.append(round, row(round, 20.0 * round - ids if due else None, num_agents))
-        record.close()
+        record.write()
         if has_verdict:
             directory.write_verdict(
                 Verdict("finished", num_rounds, num_rounds, "all rounds are done", 97.5, 0.1 * num_rounds)

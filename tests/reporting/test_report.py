@@ -94,7 +94,7 @@ def test_rounds_without_any_value_leave_gaps(tmp_path: Path) -> None:
     for round in range(1, 4):
         record.append(round, {})
     record.amend(2, {"evaluation_return": np.array([np.nan, -3.25]), "end_wall_s": 1.0})
-    record.close()
+    record.write()
     assert main([str(tmp_path)]) == 0
     assert_complete(tmp_path / "report.html")
     assert "-3.25 (agent 2)" in (tmp_path / "report.html").read_text(encoding="utf-8")

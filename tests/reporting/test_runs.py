@@ -42,7 +42,7 @@ def test_runs_with_equal_contexts_share_their_worlds(make_run: MakeRun) -> None:
 
 
 def test_record_without_configuration_is_read(tmp_path: Path) -> None:
-    MetricsRecord(tmp_path / "metrics.h5", [1], {}, {}).close()
+    MetricsRecord(tmp_path / "metrics.h5", [1], {}, {}).write()
     run = load_run(tmp_path)
     assert (run.mode, run.planned_rounds, run.config, run.contexts) == ("", None, "", [])
 

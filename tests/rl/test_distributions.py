@@ -12,7 +12,7 @@ from fdrl_mpi.rl.distributions import Categorical, DiagonalGaussian, Distributio
 from fdrl_mpi.steps import ActionSpec
 from fdrl_mpi.streams import stream
 
-SPECS = [ActionSpec("discrete", 4), ActionSpec("box", 3)]
+SPECS = [ActionSpec("discrete", 4, (0,), (3,)), ActionSpec("box", 3, (-1,) * 3, (1,) * 3)]
 ROWS = 29
 CHI_SQUARE_999 = {3: 16.27, 7: 24.32}
 """The 99.9th percentile, by degrees of freedom."""

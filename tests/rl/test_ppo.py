@@ -24,7 +24,8 @@ from fdrl_mpi.steps import ActionSpec, StepBuffers
 from fdrl_mpi.streams import stream
 
 ENGINES = ["numpy", "torch"]
-SPECS = [ActionSpec("discrete", 3), ActionSpec("box", 2)]
+TWO_CHOICES = ActionSpec("discrete", 2, (0,), (1,))
+SPECS = [ActionSpec("discrete", 3, (0,), (2,)), ActionSpec("box", 2, (-1,) * 2, (1,) * 2)]
 PLAIN = {"clip_value": False, "normalise_advantages": False, "normalise_rewards": True}
 """The other choice of everything that can be chosen."""
 NUM_STEPS, NUM_ENVS = 24, 6
@@ -341,7 +342,7 @@ def test_the_budget_is_spent_exactly(engine: str) -> None:
 
 def _cartpole(engine: str, contexts: int = 5, **settings: object) -> PPO:
     environment = CartPole([{"length": 0.4 + 0.05 * i} for i in range(contexts)])
-    return _learner(engine, ActionSpec("discrete", 2), environment, **settings)[0]
+    return _learner(engine, TWO_CHOICES, environment, **settings)[0]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -419,9 +420,7 @@ def test_engines_train_alike() -> None:
 def test_the_numpy_engine_learns_cartpole() -> None:
     """Episodes of a random policy last 22 steps. Of 20 seeds the worst came to 191, the median to 270."""
     environment = CartPole([{}] * 8)
-    learner, _ = _learner(
-        "numpy", ActionSpec("discrete", 2), environment, num_steps=128, num_minibatches=4, num_epochs=4
-    )
+    learner, _ = _learner("numpy", TWO_CHOICES, environment, num_steps=128, num_minibatches=4, num_epochs=4)
     episodes: list[tuple[float, float]] = []
     for round in range(1, 16):
         episodes += learner.train(_budget(4096, round=round, lr=1e-3)).episodes
