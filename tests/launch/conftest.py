@@ -20,6 +20,12 @@ TIME_LIMIT_S = 90
 
 
 @pytest.fixture
+def small() -> list[str]:
+    """Arguments that make every round a matter of milliseconds."""
+    return SMALL
+
+
+@pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start ``mpirun -n RANKS python -m fdrl_mpi.train ARGUMENTS`` in an empty directory."""
     environment = {

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -65,6 +67,29 @@ def test_user_signal_to_mpirun_stops_after_a_round_and_the_run_goes_on_to_the_bi
     rounds = stopped + 4
     assert finish(3, "--rounds", str(rounds)).returncode == 0
     assert np.array_equal(_params(run, rounds), _unbroken(finish, tmp_path, rounds))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_the_workstation_script_saves_the_state(small, tmp_path, number):
+    """Ctrl-C reaches the whole group of the script; mpirun by itself would end its ranks within 0.2 s."""
+    script = Path(__file__).parents[2] / "jobs/workstation.sh"
+    run = tmp_path / "runs/cartpole"
+    process = subprocess.Popen(
+        ["bash", str(script), *small, *LONG],
+        cwd=tmp_path,
+        env={**os.environ, "VIRTUAL_ENV": sys.prefix, "RANKS": "3"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    try:
+        _wait_for_checkpoint(run)
+        os.killpg(process.pid, number)
+        assert process.wait(PATIENCE_S) == 85
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert CheckpointStore(run, 1).rounds()[-1] == _stopped_at(run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
