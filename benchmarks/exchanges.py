@@ -1,6 +1,6 @@
 """Exchanges of a model, this program's and plain MPI's, timed in turn on all ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -11,37 +11,45 @@ from reporting import Spread
 
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.server import Average
+from fdrl_mpi.aggregation.views import View
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build import COLLECTIVES
-from fdrl_mpi.comm.collective import Collective
+from fdrl_mpi.build_collective import collective_of
+from fdrl_mpi.comm.collective import Collective, Traffic
+from fdrl_mpi.comm.world import World
+from fdrl_mpi.config import CommConfig
 
 Work: TypeAlias = Callable[[], object]
 Contest: TypeAlias = dict[str, tuple[Work, Work]]
 """By name: what comes before the barrier, and what is timed."""
 
 
-def measure(comm: Intracomm, d: int, repeats: int, warmup: int) -> list[dict[str, Any]]:
-    """Compare each collective of the program with the plain calls; one at a time holds memory."""
-    rows = []
-    for name, make in COLLECTIVES.items():
-        contest = _own(make(comm, d), comm, d) | _raw_allreduce(comm, d) | _raw_gather_bcast(comm, d)
+def measure(world: World, names: Iterable[str], d: int, repeats: int, warmup: int) -> list[dict[str, Any]]:
+    """Compare collectives of the program with the plain calls; one at a time holds memory."""
+    rows, comm = [], world.comm
+    for name in names:
+        own = collective_of(CommConfig(collective=name), world, d, View.SUM)
+        contest = _own(own, world, d) | _raw_allreduce(comm, d) | _raw_gather_bcast(comm, d) | _copy(comm, d)
         _take_turns(comm, contest, warmup)
-        rows.append(_row(name, comm.size - 1, d, _take_turns(comm, contest, repeats)))
+        own.traffic.take()
+        seconds = _take_turns(comm, contest, repeats)
+        rows.append(_row(name, world, d, seconds, own.traffic.take()))
     return rows
 
 
-def _own(collective: Collective, comm: Intracomm, d: int) -> Contest:
+def _own(collective: Collective, world: World, d: int) -> Contest:
     """Move a model through this program's classes, as a round does."""
     params, rule, server = np.full(d, 0.5, np.float32), Mean(), Average()
-    weight, total = float(comm.rank > 0), comm.size - 1.0
+    models, weights = [params] * max(len(world.agents), 1), np.ones(world.num_agents)
+    own_weights = np.ones(len(world.agents))
+    collective.rows[:] = 0.5
 
     def encode() -> None:
-        collective.encode(params, weight, total)
+        collective.encode(models, own_weights, weights)
 
     def move() -> None:
         model, received = params, collective.exchange()
         if received is not None:
-            model = server.step(params, rule.aggregate(received))
+            model = server.step(params[received.columns], rule.aggregate(received))
         collective.publish(model)
 
     def encode_and_move() -> None:
@@ -49,6 +57,17 @@ def _own(collective: Collective, comm: Intracomm, d: int) -> Contest:
         move()
 
     return {"own": (encode, move), "own with encode": (_nothing, encode_and_move)}
+
+
+def _copy(comm: Intracomm, d: int) -> Contest:
+    """Copy a vector on every rank: what the memory of this machine gives to all of them together."""
+    source, target = np.ones(d, np.float32), np.empty(d, np.float32)
+
+    def copy() -> None:
+        np.copyto(target, source)
+        comm.Barrier()
+
+    return {"copy": (_nothing, copy)}
 
 
 def _raw_allreduce(comm: Intracomm, d: int) -> Contest:
@@ -89,11 +108,14 @@ def _take_turns(comm: Intracomm, contest: Contest, turns: int) -> dict[str, list
             started = perf_counter()
             work()
             seconds[number, turn] = perf_counter() - started
+            comm.Barrier()  # a rank that is through must not take the core from one that is not
     comm.Allreduce(MPI.IN_PLACE, seconds, MPI.MAX)
     return dict(zip(contest, seconds.tolist(), strict=True))
 
 
-def _row(name: str, agents: int, d: int, seconds: dict[str, list[float]]) -> dict[str, Any]:
+def _row(
+    name: str, world: World, d: int, seconds: dict[str, list[float]], traffic: Traffic
+) -> dict[str, Any]:
     spreads = {key: Spread.of(values) for key, values in seconds.items()}
     own = spreads["own"]
     medians = {
@@ -101,9 +123,11 @@ def _row(name: str, agents: int, d: int, seconds: dict[str, list[float]]) -> dic
         "raw_allreduce": spreads["allreduce"].median,
         "raw_gather_bcast": spreads["gather and bcast"].median,
     }
+    copied_bytes, moved_bytes = 2 * 4 * d * world.size, 4 * d * (world.num_agents + 1)
+    exchanges = 2 * own.repeats
     return {
         "collective": name,
-        "agents": agents,
+        "agents": world.num_agents,
         "d": d,
         "repeats": own.repeats,
         "median_s": own.median,
@@ -114,6 +138,11 @@ def _row(name: str, agents: int, d: int, seconds: dict[str, list[float]]) -> dic
         **{f"{key}_ms": 1e3 * value for key, value in medians.items()},
         "ratio_to_raw_allreduce": own.median / medians["raw_allreduce"],
         "ratio_to_raw_gather_bcast": own.median / medians["raw_gather_bcast"],
+        "copy_bytes_per_s": copied_bytes / spreads["copy"].median,
+        "share_of_bandwidth": moved_bytes / own.median / (copied_bytes / spreads["copy"].median),
+        "root_sent_bytes": traffic.sent_bytes / exchanges,
+        "root_received_bytes": traffic.received_bytes / exchanges,
+        "root_messages": (traffic.sent_messages + traffic.received_messages) / exchanges,
     }
 
 

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.envs.contexts import Contexts
 from fdrl_mpi.envs.heterogeneity import draw_context
@@ -88,17 +89,28 @@ def network_shape(learner: PPOConfig, environment: VectorEnv) -> NetworkShape:
 
 
 def make_network(
-    learner: PPOConfig, seed: int, environment: VectorEnv, engine: str, device: str
+    learner: PPOConfig,
+    seed: int,
+    environment: VectorEnv,
+    engine: str,
+    device: str,
+    params: FloatVector | None = None,
 ) -> tuple[ActorCritic, Distribution]:
-    """Make the network of a run with its initial model, the same on every rank, and its policy."""
+    """Make the network of a run with its initial model, the same on every rank, and its policy.
+
+    Parameters
+    ----------
+    params : float32 array, shape (d,), optional
+        Where its parameters are to lie.
+    """
     distribution = distribution_of(environment.action_spec)
     shape, settings = network_shape(learner, environment), learner.network
     generator = stream(seed, "network")
     if engine == "numpy":
-        return MLP(shape, generator), distribution
+        return MLP(shape, generator, params), distribution
     from fdrl_mpi.rl.torch_network import torch_mlp, torch_module
 
     if settings.module:
         module_class = import_class(settings.module)
-        return torch_module(module_class, shape, generator, device), distribution
-    return torch_mlp(shape, generator, device), distribution
+        return torch_module(module_class, shape, generator, device, params), distribution
+    return torch_mlp(shape, generator, device, params), distribution

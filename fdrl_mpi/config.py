@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 from fdrl_mpi.envs.heterogeneity import Distribution, Uniform
 from fdrl_mpi.rl.hyperparameters import Count, PPOConfig, Text, about
 
-MAY_DIFFER_ON_RESUME = ("rounds", "run", "log", "evaluation", "checkpoint")
+MAY_DIFFER_ON_RESUME = ("rounds", "agents_per_rank", "run", "log", "evaluation", "checkpoint")
 """Keys and sections that a resumed run may change; any other difference makes it another experiment."""
 
 
@@ -79,9 +79,15 @@ class CommConfig(_Section, frozen=True, kw_only=True):
     """How updates move between ranks."""
 
     collective: Annotated[
-        Literal["allreduce", "gather"],
-        about("allreduce: only the sum is formed; gather: the root sees every update"),
-    ] = "allreduce"
+        Literal["auto", "node", "tree", "allreduce", "gather"],
+        about(
+            "auto: what suits job, model and rule; node: memory that the ranks of a node share, nodes along "
+            "a tree; tree: sums along a tree; allreduce: MPI's own sum; gather: the root gets every update"
+        ),
+    ] = "auto"
+    fan_out: Annotated[
+        int, Meta(ge=0), about("most children of a rank in a tree, at least 2; 0: chosen between 2 and 8")
+    ] = 0
 
 
 class ParticipationConfig(_Section, frozen=True, kw_only=True):
@@ -134,6 +140,9 @@ class Config(_Section, frozen=True, kw_only=True):
             "centralised: one learner on all worlds"
         ),
     ] = "federated"
+    agents_per_rank: Annotated[
+        Count, about("agents that a rank hosts and trains one after another", "agents")
+    ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
     learner: PPOConfig = PPOConfig()

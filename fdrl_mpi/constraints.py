@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from fdrl_mpi.build import COLLECTIVES, RULES
+from fdrl_mpi.build import RULES
+from fdrl_mpi.build_collective import COLLECTIVES
 from fdrl_mpi.config import Config
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.problem import Problem
@@ -24,7 +25,8 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
     return [
         *_world(world_size, environ),
         *_budget(config),
-        *_rule(config, max(world_size - 1, 1)),
+        *_fan_out(config),
+        *_rule(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_mode(config),
         *_engine(config),
     ]
@@ -67,9 +69,18 @@ def _budget(config: Config) -> Iterator[Problem]:
         )
 
 
+def _fan_out(config: Config) -> Iterator[Problem]:
+    if config.comm.fan_out == 1:
+        yield Problem(
+            "comm.fan_out = 1",
+            "a tree in which every rank has one child is a chain of K steps",
+            "choose 2 or more, or 0 to have it chosen",
+        )
+
+
 def _rule(config: Config, num_agents: int) -> Iterator[Problem]:
-    rule, collective = RULES[config.aggregation.rule], COLLECTIVES[config.comm.collective]
-    if collective.gives < rule.needs:
+    rule, name = RULES[config.aggregation.rule], config.comm.collective
+    if name != "auto" and COLLECTIVES[name].gives < rule.needs:
         seeing = [name for name, other in COLLECTIVES.items() if other.gives >= rule.needs]
         yield Problem(
             f"aggregation.rule = {config.aggregation.rule} with comm.collective = {config.comm.collective}",

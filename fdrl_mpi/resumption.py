@@ -36,7 +36,7 @@ def run_directory(config: Config) -> RunDirectory:
     return RunDirectory(Path(config.run.dir) / config.run.name)
 
 
-def beginning(config: Config, world_size: int) -> Beginning:
+def beginning(config: Config, num_agents: int) -> Beginning:
     """Look at the run directory, and at the one to go on from; nothing is changed."""
     own = run_directory(config)
     resume = config.run.resume
@@ -45,9 +45,9 @@ def beginning(config: Config, world_size: int) -> Beginning:
     if resume == "auto" or Path(resume).resolve() == own.path.resolve():
         if own.is_empty():
             return Beginning(own, False, None, [] if resume == "auto" else [_nothing_there(own)])
-        return Beginning(own, False, None, _mismatches(own, config, world_size))
+        return Beginning(own, False, None, _mismatches(own, config, num_agents))
     other = RunDirectory(resume)
-    problems = _mismatches(other, config, world_size) if not other.is_empty() else [_nothing_there(other)]
+    problems = _mismatches(other, config, num_agents) if not other.is_empty() else [_nothing_there(other)]
     if not own.is_empty():
         problems.append(
             Problem(
@@ -67,7 +67,7 @@ def _nothing_there(directory: RunDirectory) -> Problem:
     )
 
 
-def _mismatches(directory: RunDirectory, config: Config, world_size: int) -> list[Problem]:
+def _mismatches(directory: RunDirectory, config: Config, num_agents: int) -> list[Problem]:
     """Compare a run with what is asked for now."""
     if not directory.config.is_file():
         return [
@@ -93,13 +93,13 @@ def _mismatches(directory: RunDirectory, config: Config, world_size: int) -> lis
         )
     store = CheckpointStore(directory.path, keep=1)
     rounds = store.rounds()
-    ranks = store.manifest(rounds[-1]).facts.get("ranks") if rounds else None
-    if ranks not in (None, world_size):
+    agents = store.manifest(rounds[-1]).facts.get("agents") if rounds else None
+    if agents not in (None, num_agents):
         problems.append(
             Problem(
-                f"the run in {directory.path} has {ranks} ranks, this world {world_size}",
+                f"the run in {directory.path} has {agents} agents, this job {num_agents}",
                 "agents keep their worlds and optimisers for the whole run",
-                f"start with mpirun -n {ranks}, or choose another run.name",
+                f"start with mpirun -n {agents + 1} (and agents_per_rank = 1), or choose another run.name",
             )
         )
     return problems

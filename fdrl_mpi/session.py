@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from fdrl_mpi.arrays import DoubleArray
-from fdrl_mpi.build import Rank, build
+from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import context_units, draw_worlds
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
@@ -61,11 +61,14 @@ class Session:
     def __init__(self, config: Config, world: World) -> None:
         self._config, self._world = config, world
         _refuse(check(config, world.size, os.environ))
-        self._beginning: Beginning = world.from_root(beginning(config, world.size) if world.is_root else None)
+        self._beginning: Beginning = world.from_root(
+            beginning(config, world.num_agents) if world.is_root else None
+        )
         _refuse(self._beginning.problems)
         flush_denormals()
-        self.rank: Rank = _on_all_ranks(world, lambda: build(config, world))
-        _refuse(_different_models(world, self.rank))
+        builder = _on_all_ranks(world, lambda: Builder(config, world))
+        _refuse(_different_models(world, builder.params))
+        self.rank: Rank = _on_all_ranks(world, builder.build)
         self._directory = self._beginning.directory
         self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
 
@@ -87,7 +90,7 @@ class Session:
         run = SynchronousRun(
             self.rank.parts,
             self.rank.plan,
-            self.rank.evaluation,
+            self.rank.evaluations,
             record,
             self._store,
             interrupt,
@@ -100,12 +103,11 @@ class Session:
 
     def _description(self) -> list[str]:
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
-        collective = type(self.rank.parts.collective).__name__.lower()
         return [
             f"{config.mode} {config.algorithm} on {config.environment.id}: {num_agents} agents, "
             f"{config.rounds} rounds of {config.learner.budget} steps each",
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
-            f"on {self.rank.device}, {collective}",
+            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}",
             f"run directory {self._directory.path}",
             *(
                 f"agent {agent}: {context or 'default world'}"
@@ -134,11 +136,8 @@ class Session:
         log_to_file(self._directory.log(world.rank), world.rank, world.host)
 
     def _restore(self) -> Saved:
-        parts = self.rank.parts
-        saved = _on_all_ranks(
-            self._world, lambda: restore(self._store, self._world, self.rank.params, parts.learner)
-        )
-        return Saved(saved.round, parts.collective.publish(saved.params))
+        rank = self.rank
+        return _on_all_ranks(self._world, lambda: restore(self._store, rank.parts, rank.params))
 
     def _open_record(self, round: int) -> tuple[Record, float]:
         """Open the record on the root, rewound to `round`; return it and the training time so far."""
@@ -147,13 +146,14 @@ class Session:
             return NullRecord(), 0.0
         from fdrl_mpi.record.provenance import collect  # package metadata: only the root loads what reads it
 
-        path, agents = self._directory.metrics, range(1, self._world.size)
+        path, agents = self._directory.metrics, range(1, self._world.num_agents + 1)
         attributes = collect() | {
             "config": to_toml(self._config),
             "mode": self._config.mode,
             "engine": self.rank.engine,
             "device": self.rank.device,
             "num_parameters": len(self.rank.params),
+            "collective": self.rank.parts.collective.name,
         }
         self._store.discard_after(round)
         if round == 0:
@@ -172,7 +172,12 @@ class Session:
 
     def _agent_facts(self) -> dict[str, AgentFact]:
         """Describe each agent's world and host, on every rank."""
-        hosts = self._world.gather_objects(self._world.host)[1:]
+        world = self._world
+        hosts = [
+            host
+            for host in world.gather_objects(world.host)[1:]
+            for _ in range(world.placement.agents_per_rank)
+        ]
         worlds = draw_worlds(self._config, self._world.num_agents)
         units = context_units(self._config.environment.id)
         return {"host": AgentFact(hosts, "1", "host the agent runs on")} | {
@@ -249,9 +254,9 @@ def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
-def _different_models(world: World, rank: Rank) -> list[Problem]:
+def _different_models(world: World, params: FloatVector) -> list[Problem]:
     """Compare the model layouts of all ranks: what does not match cannot be averaged."""
-    sizes = world.gather_objects(len(rank.params))
+    sizes = world.gather_objects(len(params))
     if len(set(sizes)) == 1:
         return []
     return [

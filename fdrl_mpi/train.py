@@ -46,7 +46,7 @@ def _run(config: Config, is_dry: bool) -> NoReturn:
     """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
     from fdrl_mpi.comm.world import open_world
 
-    world = open_world()
+    world = open_world(config.agents_per_rank)
     try:
         status = _session(config, world, is_dry)
     except Exception:
@@ -95,7 +95,7 @@ def _report_failure(world: "World", config: Config) -> None:
     from fdrl_mpi.record.verdict import Verdict
     from fdrl_mpi.resumption import run_directory
 
-    who = "root" if world.is_root else f"agent {world.rank}"
+    who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
     text = traceback.format_exc()
     print(f"rank {world.rank} ({who}) on {world.host} failed:\n{text}", file=sys.stderr, flush=True)
     directory = run_directory(config)

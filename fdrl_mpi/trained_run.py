@@ -100,7 +100,7 @@ def load_trained_run(path: str | Path, round: int | None = None) -> TrainedRun:
         return _newest(directory, config, store)
     if round not in rounds:
         raise ValueError(f"{path}: has no checkpoint of round {round}, but of {', '.join(map(str, rounds))}")
-    return TrainedRun(directory, config, round, _policies(store, round, config.mode), [])
+    return TrainedRun(directory, config, round, _policies(store, round), [])
 
 
 def _newest(directory: RunDirectory, config: Config, store: CheckpointStore) -> TrainedRun:
@@ -109,7 +109,7 @@ def _newest(directory: RunDirectory, config: Config, store: CheckpointStore) -> 
     while candidates := [round for round in store.rounds() if round not in damage]:
         round = candidates[-1]
         try:
-            policies = _policies(store, round, config.mode)
+            policies = _policies(store, round)
         except DamagedCheckpoint as error:
             damage[round] = f"checkpoint of round {round} is damaged: {error}"
             continue
@@ -118,20 +118,18 @@ def _newest(directory: RunDirectory, config: Config, store: CheckpointStore) -> 
     raise DamagedCheckpoint("\n".join(["no checkpoint is whole", *damage.values()]))
 
 
-def _policies(store: CheckpointStore, round: int, mode: str) -> Policies:
+def _policies(store: CheckpointStore, round: int) -> Policies:
     """Read every file of a checkpoint.
 
-    An agent that learns alone goes on from its ``params``; its learner may hold an update that was left out
-    because it is not finite.
+    An agent whose model nobody else has goes on from its ``params``; its learner may hold an update that was
+    left out because it is not finite.
     """
-    files = store.manifest(round).digests
-    num_agents = len(files) - 1
+    num_agents = len(store.manifest(round).digests) - 1
+    root, *agents = [store.load(round, store.file_for(agent)) for agent in range(num_agents + 1)]
     try:
-        root, *agents = [store.load(round, store.file_for(agent)) for agent in range(num_agents + 1)]
-        if mode == "centralised":
-            return Policies(root["params"], [], num_agents)
-        if mode == "independent":
-            return Policies(None, [state["params"] for state in agents], num_agents)
-        return Policies(root["params"], [state["learner"]["params"] for state in agents], num_agents)
-    except KeyError as error:
-        raise DamagedCheckpoint(f"round {round}: a state has no {error}") from error
+        own = [state["params"] if "params" in state else state["learner"]["params"] for state in agents]
+    except KeyError:  # a centralised learner is one for all agents
+        own = []
+    if "params" not in root and not own:
+        raise DamagedCheckpoint(f"round {round}: holds no model")
+    return Policies(root.get("params"), own, num_agents)

@@ -72,14 +72,18 @@ def write_run(
     path.mkdir(exist_ok=True)
     RunDirectory(path).config.write_text(to_toml(config))
     store = CheckpointStore(path, keep=3)
-    staging, is_alone = store.prepare(round), config.mode == "independent"
-    states: list[dict[str, Any]] = [{"params": shared, "learner": {}}]
-    for params in own:
-        learner = {"params": np.full_like(params, np.nan) if is_alone else params}
-        states.append({"params": params if is_alone else shared, "learner": learner})
+    staging = store.prepare(round)
+    states: list[dict[str, Any]] = [{} if config.mode == "independent" else {"params": shared}]
+    for agent, params in enumerate(own, 1):
+        if config.mode == "independent":
+            states.append({"params": params, "learner": {"params": np.full_like(params, np.nan)}})
+        elif config.mode == "centralised" and agent > 1:
+            states.append({"learner": {}})
+        else:
+            states.append({"learner": {"params": params}})
     files = {store.file_for(agent): state for agent, state in enumerate(states)}
     digests = {file: write_state(staging / file, state) for file, state in files.items()}
-    store.commit(round, digests, {"ranks": len(states)})
+    store.commit(round, digests, {"agents": len(own)})
     return path
 
 

@@ -83,9 +83,14 @@ def write_run(path: Path, config: Config, num_agents: int = 2) -> Path:
     staging, size = store.prepare(3), num_params(config)
     digests = {}
     for agent in range(num_agents + 1):
-        state = {"params": model(agent, size), "learner": {"params": model(agent, size)}}
+        shared, learner = {"params": model(agent, size)}, {"learner": {"params": model(agent, size)}}
+        is_trained = config.mode != "centralised" or agent == 1
+        if config.mode == "independent":
+            state = shared | learner if agent else {}
+        else:
+            state = (learner if is_trained else {"learner": {}}) if agent else shared
         digests[store.file_for(agent)] = write_state(staging / store.file_for(agent), state)
-    store.commit(3, digests, {"ranks": num_agents + 1})
+    store.commit(3, digests, {"agents": num_agents})
     return path
 
 

@@ -16,16 +16,17 @@ from fdrl_mpi.process import prepare_process
 
 prepare_process()
 import fdrl_mpi.session
-from fdrl_mpi.build import build
+from fdrl_mpi.build import Builder
 from fdrl_mpi.config_file import read
 
 overrides = [("mode", "independent"), ("learner.engine", "{engine}"), ("learner.device", "cpu")]
 config = read([Path("configs/smoke.toml")], overrides)
-agent = build(config, SimpleNamespace(rank=1, size=2, num_agents=1, local_rank=0, comm=None))
-learner = agent.parts.learner
+world = SimpleNamespace(rank=1, size=2, num_agents=1, agents=range(1, 2), local_rank=0, comm=None)
+agent = Builder(config, world).build()
+learner = agent.parts.learners[1]
 learner.train(agent.plan.schedule(1, 1))
 assert (learner.params != agent.params).any()
-agent.evaluation.run(learner.params)
+agent.evaluations.own[0].run(learner.params)
 """
 
 

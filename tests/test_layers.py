@@ -31,8 +31,9 @@ MAY_IMPORT = {
     ),
     "cross_evaluation": "build_agent federation trained_run",
     "trained_run": "build_agent config config_file envs record rl",
-    "constraints": "build config federation",
-    "build": "aggregation build_agent comm config envs federation rl",
+    "constraints": "build build_collective config federation",
+    "build": "aggregation build_agent build_collective comm config envs federation rl",
+    "build_collective": "aggregation.views comm config",
     "build_agent": "config envs rl",
     "resumption": "config config_file record",
     "command_line": "config config_file envs.heterogeneity schema",
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     # when and who
     "federation": "aggregation comm record rl",
     # how bytes move, how one agent learns, where it acts, what is written
-    "comm": "aggregation.views topology privacy",
+    "comm": "aggregation.sums aggregation.views topology privacy",
     "rl": "",
     "envs": "",
     "record": "",

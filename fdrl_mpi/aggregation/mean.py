@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fdrl_mpi.aggregation.sums import shares, weighted_sum
 from fdrl_mpi.aggregation.views import Received, Sum, View
 from fdrl_mpi.arrays import FloatVector
 
@@ -34,6 +35,4 @@ class Mean:
             return (
                 received.vector if received.weight == 1.0 else received.vector / np.float32(received.weight)
             )
-        shares = received.weights / received.weights.sum(dtype=np.float64)
-        mean: FloatVector = shares.astype(np.float32) @ received.rows
-        return mean
+        return weighted_sum(shares(received.weights), received.rows)

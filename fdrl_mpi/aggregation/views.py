@@ -1,9 +1,16 @@
 """What an aggregation rule gets to see of a cohort's updates."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 
-from fdrl_mpi.arrays import FloatMatrix, FloatVector
+import numpy as np
+
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
+
+
+def _everything() -> slice:
+    return slice(None)
 
 
 class View(IntEnum):
@@ -19,14 +26,17 @@ class Sum:
 
     Attributes
     ----------
-    vector : float32 array, shape (d,)
+    vector : float32 array, shape (n,)
         ``sum_k w_k x_k``.
     weight : float
         ``sum_k w_k``; 1 where the weights were shares of a whole that all ranks knew.
+    columns : slice
+        The coordinates of the model that are here; other ranks hold the others.
     """
 
     vector: FloatVector
     weight: float
+    columns: slice = field(default_factory=_everything)
 
     @property
     def has_weight(self) -> bool:
@@ -34,24 +44,45 @@ class Sum:
         return self.weight > 0.0
 
 
+def _as_it_is(partial: DoubleArray) -> DoubleArray:
+    return partial
+
+
 @dataclass(frozen=True)
 class Stack:
-    """Every update of a cohort; an absent agent has weight 0 and a row of zeros.
+    """Every update of a cohort, or a slice of every update; an absent agent has weight 0.
+
+    Rules that work coordinate by coordinate need no more than their slice. Rules that need sums over all
+    coordinates (norms, distances) form the part of their slice and call `add_up`.
 
     Attributes
     ----------
-    rows : float32 array, shape (n, d)
-        In the order of agent ids.
-    weights : float32 array, shape (n,)
+    rows : float32 array, shape (K, n)
+        In the order of agent ids. What the row of an absent agent holds means nothing, but is finite.
+    weights : float32 array, shape (K,)
+    columns : slice
+        The coordinates of the model that are here.
+    add_up : callable
+        Adds float64 arrays of the same shape over all the ranks that hold a slice; all of them call it.
     """
 
     rows: FloatMatrix
     weights: FloatVector
+    columns: slice = field(default_factory=_everything)
+    add_up: Callable[[DoubleArray], DoubleArray] = _as_it_is
 
     @property
     def has_weight(self) -> bool:
         """Whether anyone took part."""
         return bool(self.weights.any())
+
+    def gram(self) -> DoubleArray:
+        """Compute the inner products of all whole updates, shape (K, K), float64.
+
+        Squared distances are ``g_ii + g_jj - 2 g_ij``.
+        """
+        rows = self.rows.astype(np.float64)
+        return self.add_up(rows @ rows.T)
 
 
 Received = Sum | Stack

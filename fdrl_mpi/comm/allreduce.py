@@ -3,9 +3,11 @@
 import numpy as np
 from mpi4py import MPI
 
+from fdrl_mpi.aggregation.sums import shares, weighted_sum
 from fdrl_mpi.aggregation.views import Sum, View
-from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.comm.collective import Traffic
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
+from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.world import World
 
 
 class Allreduce:
@@ -13,34 +15,53 @@ class Allreduce:
 
     Parameters
     ----------
-    comm : MPI.Comm
+    world : World
     num_params : int
         Length of a model, d.
     """
 
+    name = "allreduce"
     gives = View.SUM
     has_global_model = True
+    hides_updates = False
 
-    def __init__(self, comm: MPI.Comm, num_params: int) -> None:
+    def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()
-        self._comm = comm
+        self.rows: FloatMatrix = np.zeros((len(world.agents), num_params), np.float32)
+        self._world = world
         self._buffer = np.zeros(num_params, np.float32)
 
-    def encode(self, update: FloatVector, weight: float, total_weight: float) -> None:
-        """Write the update times the rank's share, or zeros."""
-        if weight > 0.0:
-            np.multiply(update, np.float32(weight / total_weight), out=self._buffer)
-        else:
-            self._buffer.fill(0.0)
+    def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
+        """Add up the rows times their agents' shares."""
+        add_own_rows(self._world, self.rows, weights, out=self._buffer)
 
     def exchange(self) -> Sum:
         """Return the weighted sum of all updates, on every rank."""
         buffer = self._buffer
-        self._comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
-        self.traffic.sent_bytes += buffer.nbytes
-        self.traffic.received_bytes += buffer.nbytes
+        self._world.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
+        self.traffic.sent(buffer.nbytes)
+        self.traffic.received(buffer.nbytes)
         return Sum(buffer, 1.0)
 
-    def publish(self, params: FloatVector) -> FloatVector:
+    def publish(self, params: FloatVector) -> Models:
         """Return `params`: every rank has made the same model already."""
-        return params
+        return [params] * max(len(self.rows), 1)
+
+
+def add_own_rows(world: World, rows: FloatMatrix, weights: DoubleArray, out: FloatVector) -> None:
+    """Write what a rank's agents contribute to the sum of all agents' shares; zeros if all are absent.
+
+    Parameters
+    ----------
+    rows : float32 array, shape (A, d)
+    weights : float64 array, shape (K,)
+    out : float32 array, shape (d,)
+    """
+    own = shares(weights)[[agent - 1 for agent in world.agents]]
+    present = np.flatnonzero(own)
+    if len(present) == len(rows) > 0:
+        weighted_sum(own, rows, out)
+    elif len(present):
+        weighted_sum(own[present], rows[present], out)
+    else:
+        out.fill(0.0)

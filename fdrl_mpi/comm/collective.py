@@ -1,60 +1,89 @@
 """The interface of the ways a model moves."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import Protocol
 
 from fdrl_mpi.aggregation.views import Received, View
-from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
+
+Models = Sequence[FloatVector]
+"""The models a rank holds: one for each of its agents, on the root one. Where all are the same model, each
+entry is the same array."""
 
 
 @dataclass
 class Traffic:
-    """Bytes this rank handed to MPI and took from it, counted where they pass.
+    """What this rank sent and took, counted where it passes.
 
-    Attributes
-    ----------
-    sent_bytes, received_bytes : int
+    Messages are those this program sends; what MPI makes of one of its collective calls counts as one.
+    Shared memory counts as if its bytes had been sent: a row that others read, a model that is read.
     """
 
     sent_bytes: int = 0
     received_bytes: int = 0
+    sent_messages: int = 0
+    received_messages: int = 0
+
+    def sent(self, num_bytes: int, messages: int = 1) -> None:
+        """Count what was sent."""
+        self.sent_bytes += num_bytes
+        self.sent_messages += messages
+
+    def received(self, num_bytes: int, messages: int = 1) -> None:
+        """Count what was taken."""
+        self.received_bytes += num_bytes
+        self.received_messages += messages
 
     def take(self) -> "Traffic":
         """Return the counts so far and start again at 0."""
-        counted = Traffic(self.sent_bytes, self.received_bytes)
-        self.sent_bytes = self.received_bytes = 0
+        counted = Traffic(*astuple(self))
+        self.sent_bytes = self.received_bytes = self.sent_messages = self.received_messages = 0
         return counted
 
 
 class Collective(Protocol):
     """Moves updates one way and the model the other; every rank calls all methods, in the same order.
 
-    What travels is the local model itself, scaled by the agent's share of the total weight, which all ranks
-    know before they start. The sum is then the next model of FedAvg as it arrives: at a million parameters
-    on a busy node, one more pass over it would cost a fifth of the exchange.
+    Local models lie in `rows`, which the collective owns, so that handing one in costs no copy. Before
+    `encode` all ranks have met: every row is complete, and every rank knows the weights. That is why a sum
+    can be formed of shares that add up to 1, and is the next model of FedAvg as it arrives: at a million
+    parameters on a busy node, one more pass over it would cost a fifth of the exchange.
 
     Attributes
     ----------
+    name : str
+        For the record.
     gives : View
         What `exchange` lets be seen.
     has_global_model : bool
         Whether all ranks hold the same model after `publish`.
+    hides_updates : bool
+        Whether nobody may learn an agent's weight, or anything else about its update.
+    rows : float32 array, shape (A, d)
+        Where the models of this rank's agents are trained; no row on the root. Written by their agents,
+        outside of `encode` .. `publish`.
     traffic : Traffic
     """
 
+    name: str
     gives: View
     has_global_model: bool
+    hides_updates: bool
+    rows: FloatMatrix
     traffic: Traffic
 
-    def encode(self, update: FloatVector, weight: float, total_weight: float) -> None:
-        """Write this rank's contribution into the buffer that will travel.
+    def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
+        """Make this rank's contribution ready to travel.
 
         Parameters
         ----------
-        update : float32 array, shape (d,)
-            Ignored where `weight` is 0: that is how an absent rank takes part.
-        weight, total_weight : float
-            Of this rank and of all ranks together; the latter above 0.
+        models : sequence of float32 arrays, shape (d,)
+            What this rank held before its agents trained.
+        own_weights : float64 array, shape (A,)
+            Of this rank's agents. Where one is 0 the agent is absent, and its row is ignored.
+        weights : float64 array, shape (K,)
+            Of all agents, not all 0; where the collective hides them, 1 for those that take part.
         """
 
     def exchange(self) -> Received | None:
@@ -65,8 +94,16 @@ class Collective(Protocol):
         Sum or Stack, or None on a rank that sees nothing
         """
 
-    def publish(self, params: FloatVector) -> FloatVector:
-        """Return the next model on every rank, given it on the ranks that received something.
+    def publish(self, params: FloatVector) -> Models:
+        """Return the next models on every rank.
 
-        Valid until the next `encode`.
+        Parameters
+        ----------
+        params : float32 array
+            On ranks that received something, what was made of it: the same coordinates of the next model.
+
+        Returns
+        -------
+        sequence of float32 arrays, shape (d,)
+            Valid until the next `publish`.
         """

@@ -4,58 +4,61 @@ import numpy as np
 from mpi4py import MPI
 
 from fdrl_mpi.aggregation.views import Stack, View
-from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.comm.collective import Traffic
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
+from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.world import World
 
 
 class Gather:
-    """One `MPI_Gather` of ``[x, w]`` to the root, and one `MPI_Bcast` of the model.
+    """One `MPI_Gather` of the rows to the root, and one `MPI_Bcast` of the model.
 
-    The root holds (K + 1) (d + 1) values; its own row stays 0.
+    The root holds K + A rows of d values; its own A rows mean nothing and stay 0.
 
     Parameters
     ----------
-    comm : MPI.Comm
+    world : World
     num_params : int
         Length of a model, d.
     """
 
+    name = "gather"
     gives = View.STACK
     has_global_model = True
+    hides_updates = False
 
-    def __init__(self, comm: MPI.Comm, num_params: int) -> None:
+    def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()
-        self._comm = comm
-        self._is_root = comm.Get_rank() == 0
-        rows = comm.Get_size() if self._is_root else 1
-        self._buffer = np.zeros((rows, num_params + 1), np.float32)
+        self._world = world
+        agents_per_rank = world.placement.agents_per_rank
+        rows = (world.size if world.is_root else 1) * agents_per_rank
+        self._buffer = np.zeros((rows, num_params), np.float32)
+        self.rows: FloatMatrix = self._buffer[:0] if world.is_root else self._buffer
+        self._updates = self._buffer[agents_per_rank:]
         self._model = np.empty(num_params, np.float32)
+        self._weights: DoubleArray = np.zeros(world.num_agents)
 
-    def encode(self, update: FloatVector, weight: float, total_weight: float) -> None:
-        """Write ``[update, weight]``, or zeros."""
-        if not self._is_root:
-            row = self._buffer[0]
-            row[:-1] = update if weight > 0.0 else 0.0
-            row[-1] = weight
+    def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
+        """Put zeros in the place of what absent agents have not trained."""
+        self._weights = weights
+        self.rows[own_weights == 0.0] = 0.0
 
     def exchange(self) -> Stack | None:
         """Return all updates on the root, and None elsewhere."""
-        buffer = self._buffer
-        if self._is_root:
-            self._comm.Gather(MPI.IN_PLACE, buffer)
-            self.traffic.received_bytes += buffer[1:].nbytes
-            return Stack(buffer[1:, :-1], buffer[1:, -1])
-        self._comm.Gather(buffer, None)
-        self.traffic.sent_bytes += buffer.nbytes
+        if self._world.is_root:
+            self._world.comm.Gather(MPI.IN_PLACE, self._buffer)
+            self.traffic.received(self._updates.nbytes)
+            return Stack(self._updates, self._weights.astype(np.float32))
+        self._world.comm.Gather(self._buffer, None)
+        self.traffic.sent(self._buffer.nbytes)
         return None
 
-    def publish(self, params: FloatVector) -> FloatVector:
+    def publish(self, params: FloatVector) -> Models:
         """Send the root's `params` to every rank."""
         model = self._model
-        if self._is_root:
+        if self._world.is_root:
             model[:] = params
-            self.traffic.sent_bytes += model.nbytes
+            self.traffic.sent(model.nbytes)
         else:
-            self.traffic.received_bytes += model.nbytes
-        self._comm.Bcast(model)
-        return model
+            self.traffic.received(model.nbytes)
+        self._world.comm.Bcast(model)
+        return [model] * max(len(self.rows), 1)

@@ -1,35 +1,42 @@
 """No exchange at all: the baseline of agents that learn alone."""
 
-from fdrl_mpi.aggregation.views import Sum, View
-from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.comm.collective import Traffic
+import numpy as np
+
+from fdrl_mpi.aggregation.views import View
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
+from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.world import World
 
 
 class Isolated:
-    """Every rank gets back what it handed in, to the bit.
+    """Every agent gets back what it handed in, to the bit.
 
     Parameters
     ----------
-    params : float32 array, shape (d,)
-        The model a rank keeps until it hands one in.
+    world : World
+    num_params : int
+        Length of a model, d.
     """
 
+    name = "none"
     gives = View.SUM
     has_global_model = False
+    hides_updates = False
 
-    def __init__(self, params: FloatVector) -> None:
+    def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()
-        self._model = params.copy()
+        self.rows: FloatMatrix = np.zeros((len(world.agents), num_params), np.float32)
+        self._models: FloatMatrix = np.zeros((max(len(world.agents), 1), num_params), np.float32)
 
-    def encode(self, update: FloatVector, weight: float, total_weight: float) -> None:
-        """Keep this rank's own model."""
-        if weight > 0.0:
-            self._model[:] = update
+    def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
+        """Keep what an agent has trained; one that was absent keeps what it had."""
+        self._models[:] = models
+        for number in np.flatnonzero(own_weights):
+            self._models[number] = self.rows[number]
 
-    def exchange(self) -> Sum:
-        """Return this rank's own model."""
-        return Sum(self._model, 1.0)
+    def exchange(self) -> None:
+        """Do nothing."""
 
-    def publish(self, params: FloatVector) -> FloatVector:
-        """Return this rank's own model."""
-        return params
+    def publish(self, params: FloatVector) -> Models:
+        """Return each agent's own model."""
+        return list(self._models)

@@ -9,28 +9,48 @@ from typing import Any, NoReturn
 import numpy as np
 from mpi4py import MPI
 
-from fdrl_mpi.arrays import DoubleArray
+from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.topology.placement import Placement
 
 SHORTEST_PAUSE_S = 1e-5
 LONGEST_PAUSE_S = 2e-3
 
 
 class World:
-    """One communicator: rank 0 is the root, ranks 1..K are the agents.
+    """One communicator: rank 0 is the root, the other ranks host the agents.
 
     Parameters
     ----------
     comm : MPI.Comm
+    agents_per_rank : int
+        A.
+    node : MPI.Comm, optional
+        The ranks that share this rank's memory; found out if not given.
+
+    Attributes
+    ----------
+    node : MPI.Comm
+        The ranks that share this rank's memory.
+    nodes : tuple of int
+        Of each rank the first rank on its node.
+    agents : range
+        Ids of this rank's agents; none on the root.
     """
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    def __init__(self, comm: MPI.Comm, agents_per_rank: int = 1, node: MPI.Comm | None = None) -> None:
         self.comm = comm
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
-        node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank: int = node.Get_rank()
-        node.Free()
+        self.node: MPI.Comm = node or comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.nodes = tuple(comm.allgather(self.node.bcast(self.rank)))
         self.host: str = MPI.Get_processor_name()
+        self.placement = Placement(self.size, agents_per_rank)
+        self.agents = self.placement.agents_of(self.rank)
+
+    @property
+    def local_rank(self) -> int:
+        """Number of this rank among those of its node."""
+        return self.node.Get_rank()
 
     @property
     def is_root(self) -> bool:
@@ -40,10 +60,21 @@ class World:
     @property
     def num_agents(self) -> int:
         """Number of agents, K."""
-        return self.size - 1
+        return self.placement.num_agents
 
-    def meet(self, contribution: DoubleArray, meanwhile: Callable[[], bool]) -> DoubleArray:
-        """Wait until every rank is here, use the time, and return the sum of all contributions.
+    def agents_of_node(self) -> list[int]:
+        """List the ids of the agents on this rank's node."""
+        ranks = [rank for rank, node in enumerate(self.nodes) if node == self.nodes[self.rank]]
+        return [agent for rank in ranks for agent in self.placement.agents_of(rank)]
+
+    def leaders(self) -> MPI.Comm | None:
+        """Make a communicator of the first rank of each node; None on the others. Collective."""
+        is_leader = self.nodes[self.rank] == self.rank
+        comm = self.comm.Split(0 if is_leader else MPI.UNDEFINED, self.rank)
+        return comm if is_leader else None
+
+    def meet(self, ballot: DoubleArray, meanwhile: Callable[[], bool]) -> DoubleArray:
+        """Wait until every rank is here, use the time, and return what each of them brought.
 
         Ranks that wait sleep between looks, so that those still at work get the cores: where 17 ranks share
         two cores, polling waiters would cost the last ones to train a good part of their time. Because of
@@ -52,28 +83,26 @@ class World:
 
         Parameters
         ----------
-        contribution : float64 array, shape (n,)
-            This rank's summands.
+        ballot : float64 array, shape (n,)
         meanwhile : callable
             Does a slice of other work, and says whether there was any.
 
         Returns
         -------
-        float64 array, shape (n,)
-            The same on every rank, added in the order of ranks.
+        float64 array, shape (size, n)
+            The ballots in the order of ranks, the same on every rank.
         """
-        total = np.array(contribution, np.float64)
+        ballots = np.empty((self.size, len(ballot)))
         if self.is_root:
-            rows = np.empty((self.num_agents, len(total)))
-            requests = [self.comm.Irecv(row, rank) for rank, row in enumerate(rows, 1)]
+            ballots[0] = ballot
+            requests = [self.comm.Irecv(ballots[rank], rank) for rank in range(1, self.size)]
             _wait_patiently(requests, meanwhile)
-            total += rows.sum(axis=0)
-            MPI.Request.Waitall([self.comm.Isend(total, rank) for rank in range(1, self.size)])
+            MPI.Request.Waitall([self.comm.Isend(ballots, rank) for rank in range(1, self.size)])
         else:
-            sent = self.comm.Isend(total.copy(), 0)
-            _wait_patiently([self.comm.Irecv(total, 0)], meanwhile)
+            sent = self.comm.Isend(np.array(ballot, np.float64), 0)
+            _wait_patiently([self.comm.Irecv(ballots, 0)], meanwhile)
             sent.Wait()
-        return total
+        return ballots
 
     def agree(self, fine: bool) -> bool:
         """Say whether all ranks are fine, the same on all of them."""
@@ -81,11 +110,24 @@ class World:
         self.comm.Allreduce(MPI.IN_PLACE, flag, MPI.MIN)
         return bool(flag[0])
 
-    def gather_rows(self, row: DoubleArray) -> DoubleArray | None:
-        """Collect one row of float64 from each rank, shape (size, n) on the root and None elsewhere."""
-        rows = np.empty((self.size, len(row))) if self.is_root else None
-        self.comm.Gather(np.ascontiguousarray(row, np.float64), rows)
-        return rows
+    def gather_agent_rows(self, rows: DoubleArray) -> DoubleArray | None:
+        """Collect a row of float64 from each agent.
+
+        Parameters
+        ----------
+        rows : float64 array, shape (A, n)
+            Those of this rank's agents; ignored on the root.
+
+        Returns
+        -------
+        float64 array, shape (K, n), on the root, in the order of agent ids; None elsewhere
+        """
+        if not self.is_root:
+            self.comm.Gather(np.ascontiguousarray(rows, np.float64), None)
+            return None
+        table = np.empty((self.size * self.placement.agents_per_rank, rows.shape[1]))
+        self.comm.Gather(MPI.IN_PLACE, table)
+        return table[self.placement.agents_per_rank :]
 
     def gather_objects(self, value: Any) -> list[Any]:
         """Collect a small Python object of each rank on every rank, pickled: for start and checkpoints."""
@@ -94,6 +136,11 @@ class World:
     def from_root(self, value: Any) -> Any:
         """Give the root's small Python object to every rank, pickled: for start and checkpoints."""
         return self.comm.bcast(value)
+
+    def broadcast(self, array: FloatVector) -> FloatVector:
+        """Give the root's values to every rank, in place: for start and checkpoints."""
+        self.comm.Bcast(array)
+        return array
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -125,6 +172,6 @@ def _wait_patiently(requests: list[MPI.Request], meanwhile: Callable[[], bool]) 
             pause_s = min(pause_s + SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
 
 
-def open_world() -> World:
+def open_world(agents_per_rank: int = 1) -> World:
     """Return the world of this job."""
-    return World(MPI.COMM_WORLD)
+    return World(MPI.COMM_WORLD, agents_per_rank)

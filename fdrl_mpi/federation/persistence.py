@@ -3,11 +3,13 @@
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from fdrl_mpi.arrays import FloatVector, State
-from fdrl_mpi.comm.world import World
+from fdrl_mpi.comm.collective import Models
+from fdrl_mpi.federation.round import Parts
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.state_file import DamagedCheckpoint, write_state
-from fdrl_mpi.rl.learner import Learner
 
 LOG = logging.getLogger(__name__)
 
@@ -20,65 +22,94 @@ class Saved:
     ----------
     round : int
         Last round done; 0 for a new run.
-    params : float32 array, shape (d,)
-        Its model: the published one, or each rank's own where there is none.
+    models : sequence of float32 arrays, shape (d,)
+        As `Outcome.models`.
     """
 
     round: int
-    params: FloatVector
+    models: Models
 
 
-def save(
-    store: CheckpointStore, world: World, round: int, params: FloatVector, learner: Learner | None
-) -> bool:
+def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bool:
     """Write a checkpoint; every rank calls it. Return whether it is complete.
 
     A rank that cannot write (disk full) is named in a warning, the older checkpoints stay, and the run
     goes on.
     """
+    world = parts.world
     if world.is_root:
         store.prepare(round)
     world.barrier()
-    file, digest, trouble = store.file_for(world.rank), "", ""
+    digests, trouble = {}, ""
     try:
-        digest = write_state(store.staging(round) / file, _state(params, learner))
+        for file, state in _states(store, parts, models).items():
+            digests[file] = write_state(store.staging(round) / file, state)
     except OSError as error:
         trouble = f"rank {world.rank} on {world.host}: {error}"
-    written = world.gather_objects((file, digest, trouble))
-    troubles = [trouble for _, _, trouble in written if trouble]
+    written = world.gather_objects((digests, trouble))
+    troubles = [trouble for _, trouble in written if trouble]
     if world.is_root and troubles:
         LOG.warning("checkpoint of round %d not written: %s", round, "; ".join(troubles))
     elif world.is_root:
-        store.commit(round, {file: digest for file, digest, _ in written}, {"ranks": world.size})
+        everything = {file: digest for digests, _ in written for file, digest in digests.items()}
+        store.commit(round, everything, {"agents": world.num_agents})
     return not troubles
 
 
-def restore(store: CheckpointStore, world: World, fresh: FloatVector, learner: Learner | None) -> Saved:
+def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
     """Load the newest checkpoint that is whole on every rank; every rank calls it.
+
+    Parameters
+    ----------
+    fresh : float32 array, shape (d,)
+        The model of a new run.
 
     Raises
     ------
     ValueError
         On all ranks, if there are checkpoints but none is whole.
     """
+    world = parts.world
     rounds: list[int] = world.from_root(store.rounds() if world.is_root else None)
     for round in reversed(rounds):
         trouble = ""
         try:
-            state = store.load(round, store.file_for(world.rank))
+            states = [store.load(round, store.file_for(agent)) for agent in world.agents or [0]]
         except (DamagedCheckpoint, OSError) as error:
             trouble = str(error)
         troubles = [text for text in world.gather_objects(trouble) if text]
         if not troubles:
-            if learner is not None:
-                learner.set_state(state["learner"])
-            return Saved(round, state["params"])
+            return Saved(round, _put_back(parts, states, fresh))
         if world.is_root:
             LOG.warning("checkpoint of round %d is damaged, trying an older one: %s", round, troubles[0])
     if rounds:
         raise ValueError(f"none of the checkpoints (rounds {rounds}) is whole")
-    return Saved(0, fresh)
+    return Saved(0, [fresh] * max(len(world.agents), 1))
 
 
-def _state(params: FloatVector, learner: Learner | None) -> State:
-    return {"params": params, "learner": learner.get_state() if learner is not None else {}}
+def _states(store: CheckpointStore, parts: Parts, models: Models) -> dict[str, State]:
+    """List what this rank saves, by file.
+
+    The model is saved once where there is one for all, by the root, else by each agent.
+    """
+    world, is_shared = parts.world, parts.collective.has_global_model
+    if world.is_root:
+        return {store.file_for(0): {"params": models[0]} if is_shared else {}}
+    states: dict[str, State] = {}
+    for agent, model in zip(world.agents, models, strict=True):
+        learner = parts.learners.get(agent)
+        state: State = {"learner": learner.get_state() if learner is not None else {}}
+        states[store.file_for(agent)] = state if is_shared else state | {"params": model}
+    return states
+
+
+def _put_back(parts: Parts, states: list[State], fresh: FloatVector) -> Models:
+    """Give the learners their states; return the models."""
+    world = parts.world
+    for agent, state in zip(world.agents, states, strict=False):
+        if agent in parts.learners:
+            parts.learners[agent].set_state(state["learner"])
+    if parts.collective.has_global_model:
+        shared = states[0]["params"] if world.is_root else np.empty_like(fresh)
+        return [world.broadcast(shared)] * max(len(world.agents), 1)
+    return [state.get("params", fresh) for state in states]

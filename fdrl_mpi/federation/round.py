@@ -1,16 +1,17 @@
 """One synchronous round: train, meet, encode, exchange, aggregate, publish."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from math import isfinite, nan, sqrt
+from time import perf_counter, process_time
 
 import numpy as np
 
 from fdrl_mpi.aggregation.aggregator import Aggregator
 from fdrl_mpi.aggregation.server import ServerOptimizer
 from fdrl_mpi.aggregation.weighting import Weighting
-from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.comm.collective import Collective
+from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.comm.collective import Collective, Models
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.federation.clock import Clock
 from fdrl_mpi.rl.learner import Budget, Learner, TrainStats
@@ -18,96 +19,134 @@ from fdrl_mpi.rl.learner import Budget, Learner, TrainStats
 
 @dataclass
 class Parts:
-    """What a rank needs for a round; `learner` is None where nobody trains."""
+    """What a rank needs for a round; `learners` by agent id, empty where nobody trains."""
 
     world: World
     collective: Collective
     aggregator: Aggregator
     weighting: Weighting
     server: ServerOptimizer
-    learner: Learner | None
+    learners: Mapping[int, Learner]
     clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one rank brings to a round."""
+    """What one agent brings to a round."""
 
     weight: float = 0.0
     is_present: bool = False
     is_rejected: bool = False
-    update_norm: float = float("nan")
+    update_norm: float = nan
+    train_s: float = 0.0
+    train_cpu_s: float = 0.0
     stats: TrainStats = field(default_factory=TrainStats)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a round came to: the same on every rank, except for `contribution`.
+    """What a round came to: the same on every rank, except for `contributions`.
 
     Attributes
     ----------
-    params : float32 array, shape (d,)
-        The published model; valid until the next round's exchange.
+    models : sequence of float32 arrays, shape (d,)
+        What each agent of this rank goes on from; on the root one, the published model. Valid until the next
+        round's exchange.
+    contributions : list of Contribution
+        Of this rank's agents.
     total_weight : float
+        Of all agents; where the collective hides weights, the number of agents that had one.
     num_rejected, num_stopping : int
         Agents left out because their update was not finite; ranks that were asked to stop.
     """
 
-    params: FloatVector
-    contribution: Contribution
+    models: Models
+    contributions: list[Contribution]
     total_weight: float
     num_rejected: int
     num_stopping: int
 
 
 def federated_round(
-    parts: Parts, params: FloatVector, budget: Budget | None, is_stopping: bool, meanwhile: Callable[[], bool]
+    parts: Parts,
+    models: Models,
+    budgets: Mapping[int, Budget],
+    is_stopping: bool,
+    meanwhile: Callable[[], bool],
 ) -> Outcome:
     """Make one round; every rank calls it.
 
     Parameters
     ----------
-    params : float32 array, shape (d,)
-        The last published model.
-    budget : Budget or None
-        Local work of this rank; None: absent.
+    models : sequence of float32 arrays, shape (d,)
+        What the round before published: see `Outcome`.
+    budgets : mapping
+        Local work of this rank's agents that take part, by agent id.
     is_stopping : bool
         Whether this rank was asked to stop.
     meanwhile : callable
         Work for the time in which this rank waits for slower ones; says whether there was any.
     """
-    clock, collective, learner = parts.clock, parts.collective, parts.learner
-    mine, update = Contribution(), params
-    if learner is not None and budget is not None:
-        with clock.phase("train"):
-            learner.params[:] = params
-            stats = learner.train(budget)
-        mine, update = contribution(learner, params, stats, parts.weighting), learner.params
+    clock, world, collective = parts.clock, parts.world, parts.collective
+    with clock.phase("train"):
+        mine = [_contribution(parts, agent, models, budgets.get(agent)) for agent in world.agents]
 
     with clock.phase("wait"):
-        ballot = np.array([mine.weight, mine.is_rejected, is_stopping], np.float64)
-        total_weight, num_rejected, num_stopping = parts.world.meet(ballot, meanwhile).tolist()
+        own_weights = np.array([one.weight for one in mine])
+        ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile)
+        weights, num_rejected, num_stopping = _counted(parts, ballots)
 
-    if total_weight > 0.0:
+    if weights.any():
+        params = models[0]
         with clock.phase("encode"):
-            collective.encode(update, mine.weight, total_weight)
+            collective.encode(models, own_weights, weights)
         with clock.phase("exchange"):
             received = collective.exchange()
         if received is not None:
             with clock.phase("aggregate"):
-                params = parts.server.step(params, parts.aggregator.aggregate(received))
+                aggregate = parts.aggregator.aggregate(received)
+                params = parts.server.step(params[received.columns], aggregate)
         with clock.phase("exchange"):
-            params = collective.publish(params)
-    return Outcome(params, mine, total_weight, int(num_rejected), int(num_stopping))
+            models = collective.publish(params)
+    return Outcome(models, mine, float(weights.sum()), num_rejected, num_stopping)
 
 
-def contribution(
-    learner: Learner, params: FloatVector, stats: TrainStats, weighting: Weighting
-) -> Contribution:
-    """Weigh what an agent has trained; an update that is not finite is left out, and its cause dropped."""
-    update = learner.params - params
-    norm = sqrt(float(np.dot(update, update)))
+def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:
+    """Let an agent train in its row; an update that is not finite is left out, and its cause dropped."""
+    learner, params = parts.learners.get(agent), models[parts.world.agents.index(agent)]
+    if learner is None or budget is None:
+        return Contribution()
+    started, started_cpu = perf_counter(), process_time()
+    learner.params[:] = params
+    stats = learner.train(budget)
+    seconds = (perf_counter() - started, process_time() - started_cpu)
+    norm = _distance(learner.params, params)
     if not isfinite(norm):
         learner.restart()
-        return Contribution(0.0, True, True, norm, stats)
-    return Contribution(weighting(stats.env_steps, len(stats.episodes)), True, False, norm, stats)
+        learner.params[:] = params
+        return Contribution(0.0, True, True, norm, *seconds, stats)
+    weight = parts.weighting(stats.env_steps, len(stats.episodes))
+    return Contribution(weight, True, False, norm, *seconds, stats)
+
+
+def _distance(a: FloatVector, b: FloatVector) -> float:
+    difference = a - b
+    return sqrt(float(np.dot(difference, difference)))
+
+
+def _ballot(parts: Parts, mine: list[Contribution], is_stopping: bool) -> DoubleArray:
+    """Write down what the other ranks have to know of this one before the exchange."""
+    agents_per_rank = parts.world.placement.agents_per_rank
+    ballot = np.zeros((2, agents_per_rank))
+    for number, one in enumerate(mine):
+        ballot[:, number] = one.weight, one.is_rejected
+    if parts.collective.hides_updates:
+        ballot[0] = ballot[0] > 0.0
+    return np.append(ballot.ravel(), is_stopping)
+
+
+def _counted(parts: Parts, ballots: DoubleArray) -> tuple[DoubleArray, int, int]:
+    """Return the weight of every agent, and how many are rejected and ranks stopping."""
+    agents_per_rank = parts.world.placement.agents_per_rank
+    weights, rejected = (ballots[1:, start : start + agents_per_rank] for start in (0, agents_per_rank))
+    return weights.ravel(), int(rejected.sum()), int(ballots[:, -1].sum())

@@ -1,5 +1,7 @@
 """The numbers of a round: what an agent sends to the root, and the row the root records."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from math import nan, sqrt
 from time import time
 
@@ -12,18 +14,54 @@ from fdrl_mpi.federation.round import Contribution, Outcome
 from fdrl_mpi.record.variables import AGENT_VARIABLES
 
 Seconds = dict[str, float]
-_AGENT_TIMES = ("train_s", "encode_s", "wait_s", "exchange_s", "train_cpu_s", "cpu_s")
+_RANK_TIMES = ("encode_s", "exchange_s")
 _ROOT_TIMES = ("aggregate_s", "evaluate_s", "record_s", "evaluate_cpu_s")
+_SHARED = ("cpu_s", "sent_bytes", "received_bytes", "sent_messages", "received_messages")
+"""What agents of one rank share: each gets its part."""
 
 
-def agent_row(
-    contribution: Contribution, seconds: Seconds, traffic: Traffic, evaluated: Evaluated | None
+def agent_rows(
+    contributions: Sequence[Contribution],
+    seconds: Seconds,
+    traffic: Traffic,
+    evaluated: Mapping[int, Evaluated],
+    hides_updates: bool,
 ) -> DoubleArray:
-    """List one agent's numbers in the order of `AGENT_VARIABLES`, shape (n,); NaN where there is none."""
+    """List the numbers of a rank's agents in the order of `AGENT_VARIABLES`, shape (A, n); NaN: none.
+
+    Parameters
+    ----------
+    evaluated : mapping
+        How an agent did, by its place among those of the rank.
+    hides_updates : bool
+        Leave out what the root must not learn of a single update.
+    """
+    rank = {name: seconds.get(name, 0.0) for name in ("wait_s", "train_s", "cpu_s", *_RANK_TIMES)}
+    rank |= asdict(traffic)
+    rows = [
+        _agent_row(one, rank, len(contributions), evaluated.get(number), hides_updates)
+        for number, one in enumerate(contributions)
+    ]
+    return np.array(rows, np.float64).reshape(-1, len(AGENT_VARIABLES))
+
+
+def _agent_row(
+    contribution: Contribution,
+    rank: Mapping[str, float],
+    agents_per_rank: int,
+    evaluated: Evaluated | None,
+    hides_updates: bool,
+) -> list[float]:
     stats = contribution.stats
-    values: dict[str, float] = {name: seconds.get(name, 0.0) for name in _AGENT_TIMES}
-    values |= {"present": contribution.is_present, "weight": contribution.weight}
-    values |= {"sent_bytes": traffic.sent_bytes, "received_bytes": traffic.received_bytes}
+    values: dict[str, float] = {name: rank[name] for name in _RANK_TIMES}
+    values |= {name: rank[name] / agents_per_rank for name in _SHARED}
+    values |= {
+        "present": contribution.is_present,
+        "weight": contribution.weight,
+        "train_s": contribution.train_s,
+        "train_cpu_s": contribution.train_cpu_s,
+        "wait_s": rank["wait_s"] + rank["train_s"] - contribution.train_s,
+    }
     if contribution.is_present:
         returns, lengths = zip(*stats.episodes, strict=True) if stats.episodes else ((), ())
         values |= stats.means | {
@@ -36,23 +74,27 @@ def agent_row(
             "rollout_s": stats.rollout_s,
             "update_norm": contribution.update_norm,
         }
+    if hides_updates:
+        values |= {"weight": nan, "update_norm": nan}
     if evaluated is not None:
         values["evaluation_return"] = float(evaluated.returns.mean())
         values["evaluation_length"] = float(evaluated.lengths.mean())
-    return np.array([values.get(name, nan) for name in AGENT_VARIABLES], np.float64)
+    return [values.get(name, nan) for name in AGENT_VARIABLES]
 
 
 def root_row(
     outcome: Outcome, seconds: Seconds, traffic: Traffic, round_s: float, wall_s: float
 ) -> dict[str, float]:
     """Name the root's own numbers of a round."""
-    params = outcome.params
+    params = outcome.models[0]
     return {
         **{name: seconds.get(name, 0.0) for name in _ROOT_TIMES},
         "root_cpu_s": seconds["cpu_s"],
         "root_exchange_s": seconds.get("exchange_s", 0.0),
         "root_sent_bytes": traffic.sent_bytes,
         "root_received_bytes": traffic.received_bytes,
+        "root_sent_messages": traffic.sent_messages,
+        "root_received_messages": traffic.received_messages,
         "total_weight": outcome.total_weight,
         "model_norm": sqrt(float(np.dot(params, params))),
         "round_s": round_s,

@@ -2,21 +2,22 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Literal
 
 import numpy as np
 
-from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.arrays import DoubleArray
+from fdrl_mpi.comm.collective import Models
 from fdrl_mpi.federation.background import BackgroundEvaluation
 from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.participation import Participation
 from fdrl_mpi.federation.persistence import Saved, save
 from fdrl_mpi.federation.round import Outcome, Parts, federated_round
-from fdrl_mpi.federation.rows import agent_row, named_columns, root_row
+from fdrl_mpi.federation.rows import agent_rows, named_columns, root_row
 from fdrl_mpi.federation.schedule import Schedule
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import Record
@@ -106,14 +107,29 @@ class End:
     wall_s: float
 
 
+@dataclass(frozen=True)
+class Evaluations:
+    """What a rank evaluates.
+
+    Attributes
+    ----------
+    published : Evaluation or None
+        On the root, of the published model in every agent's world; None elsewhere, and where there is none.
+    own : list of Evaluation
+        One for each agent of this rank, of its own model in its own world; empty where there is a published
+        model.
+    """
+
+    published: Evaluation | None
+    own: Sequence[Evaluation] = ()
+
+
 class SynchronousRun:
     """One rank's share of a run.
 
     Parameters
     ----------
-    evaluation : Evaluation or None
-        On the root: of the published model in every agent's world. On an agent that learns alone: of its
-        own model in its own world. None elsewhere.
+    evaluations : Evaluations
     tell : callable
         Tells the user how it goes; called on the root after every round.
     wall_s : float
@@ -124,7 +140,7 @@ class SynchronousRun:
         self,
         parts: Parts,
         plan: Plan,
-        evaluation: Evaluation | None,
+        evaluations: Evaluations,
         record: Record,
         store: CheckpointStore,
         interrupt: Interrupt,
@@ -133,32 +149,29 @@ class SynchronousRun:
     ) -> None:
         self._parts, self._plan = parts, plan
         self._record, self._store, self._interrupt, self._tell = record, store, interrupt, tell
-        is_shared = parts.collective.has_global_model
-        self._own_evaluation = None if is_shared else evaluation
-        self._background = BackgroundEvaluation(
-            evaluation if is_shared else None, parts.clock, self._record_evaluation
-        )
+        self._own_evaluations = evaluations.own
+        self._background = BackgroundEvaluation(evaluations.published, parts.clock, self._record_evaluation)
         self._newest: tuple[int, DoubleArray | None] = (0, None)
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
     def go(self, start: Saved) -> End:
         """Make all rounds after `start`; every rank calls it."""
-        plan, params, round = self._plan, start.params, start.round
+        plan, models, round = self._plan, start.models, start.round
         outcome_name: Ending = "finished"
         reason = "all rounds done"
         self._parts.world.barrier()
         self._mark = time.perf_counter()
         if start.round and plan.evaluates(start.round):
-            self._background.submit(start.round, params)
+            self._background.submit(start.round, models[0])
         for round in range(start.round + 1, plan.rounds + 1):
-            outcome = self._round(round, params)
+            outcome = self._round(round, models)
             if outcome.num_rejected and not outcome.total_weight:
                 outcome_name, reason = "failed", f"no agent's update of round {round} was finite"
                 round -= 1
                 if round > start.round and not plan.saves(round):
-                    self._save(round, params)
+                    self._save(round, models)
                 break
-            params = outcome.params
+            models = outcome.models
             is_stopping = outcome.num_stopping > 0 and round < plan.rounds
             self._after(round, outcome, is_stopping)
             if is_stopping:
@@ -169,40 +182,42 @@ class SynchronousRun:
         evaluated_round, returns = self._newest
         return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
 
-    def _round(self, round: int, params: FloatVector) -> Outcome:
-        plan, agent = self._plan, self._parts.world.rank
-        is_present = agent in plan.participation(round)
-        budget = plan.schedule(round, agent) if is_present else None
-        return federated_round(self._parts, params, budget, self._interrupt.requested, self._background.work)
+    def _round(self, round: int, models: Models) -> Outcome:
+        plan = self._plan
+        cohort = plan.participation(round)
+        budgets = {a: plan.schedule(round, a) for a in self._parts.world.agents if a in cohort}
+        return federated_round(self._parts, models, budgets, self._interrupt.requested, self._background.work)
 
     def _after(self, round: int, outcome: Outcome, is_stopping: bool) -> None:
-        """Record a round; evaluate and save its model where that is due."""
-        plan, evaluated = self._plan, None
-        if self._own_evaluation is not None and plan.evaluates(round):
+        """Record a round; evaluate and save its models where that is due."""
+        plan, evaluated = self._plan, {}
+        if plan.evaluates(round):
             with self._parts.clock.phase("evaluate"):
-                evaluated = self._own_evaluation.run(outcome.params)
+                for number, evaluation in enumerate(self._own_evaluations):
+                    evaluated[number] = evaluation.run(outcome.models[number])
         self._write_row(round, outcome, evaluated)
         if plan.evaluates(round):
-            self._background.submit(round, outcome.params)
+            self._background.submit(round, outcome.models[0])
         if plan.saves(round) or is_stopping:
-            self._save(round, outcome.params)
+            self._save(round, outcome.models)
 
-    def _write_row(self, round: int, outcome: Outcome, evaluated: Evaluated | None) -> None:
+    def _write_row(self, round: int, outcome: Outcome, evaluated: Mapping[int, Evaluated]) -> None:
         """Collect every rank's numbers on the root; record and tell them."""
-        world, clock, seconds = self._parts.world, self._parts.clock, self._parts.clock.take()
-        traffic = self._parts.collective.traffic.take()
-        rows = world.gather_rows(agent_row(outcome.contribution, seconds, traffic, evaluated))
+        world, clock, collective = self._parts.world, self._parts.clock, self._parts.collective
+        seconds, traffic = clock.take(), collective.traffic.take()
+        mine = agent_rows(outcome.contributions, seconds, traffic, evaluated, collective.hides_updates)
+        rows = world.gather_agent_rows(mine)
         now = time.perf_counter()
         round_s, self._mark = now - self._mark, now
         self._wall_s += round_s
         if rows is None:
             return
         with clock.phase("record"):
-            agents = named_columns(rows[1:])
+            agents = named_columns(rows)
             own = root_row(outcome, seconds, traffic, round_s, self._wall_s)
             self._record.append(round, {**agents, **own})
             _warn_of_rejected(round, agents["rejected"])
-            if self._plan.evaluates(round) and not self._parts.collective.has_global_model:
+            if self._plan.evaluates(round) and not collective.has_global_model:
                 self._newest = (round, agents["evaluation_return"])
             self._tell(self._progress(round, agents, own))
             self._record.write_if_due()
@@ -212,12 +227,12 @@ class SynchronousRun:
         self._record.amend(round, values)
         self._newest = (round, evaluated.returns)
 
-    def _save(self, round: int, params: FloatVector) -> None:
+    def _save(self, round: int, models: Models) -> None:
         """Write the record, then a checkpoint that is never ahead of it."""
         started, world = time.perf_counter(), self._parts.world
         self._background.finish()
         if world.agree(self._write_record()):
-            save(self._store, world, round, params, self._parts.learner)
+            save(self._store, round, self._parts, models)
         if world.is_root:
             self._record.amend(round, {"checkpoint_s": time.perf_counter() - started})
 

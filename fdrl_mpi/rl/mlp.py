@@ -40,11 +40,15 @@ class MLP:
     shape : NetworkShape
     generator : numpy.random.Generator
         Draws the initial weights.
+    params : float32 array, shape (d,), optional
+        Where the parameters are to lie.
     """
 
-    def __init__(self, shape: NetworkShape, generator: np.random.Generator) -> None:
+    def __init__(
+        self, shape: NetworkShape, generator: np.random.Generator, params: FloatVector | None = None
+    ) -> None:
         self.layout = mlp_layout(shape)
-        self.params: FloatVector = np.empty(self.layout.size, np.float32)
+        self.params: FloatVector = np.empty(self.layout.size, np.float32) if params is None else params
         self.gradient: FloatVector = np.zeros(self.layout.size, np.float32)
         self._partial: FloatVector = np.zeros(self.layout.size, np.float32)
         initialise_mlp(shape, self.params, generator)

@@ -22,20 +22,22 @@ Compute = Callable[[Tensor], Tensor]
 class TorchNetwork:
     """An actor-critic whose parameters are views of one flat tensor; see `ActorCritic` for the interface.
 
-    On the CPU the flat tensor and `params` are the same memory. On CUDA `params` is a pinned mirror in host
-    memory, copied once each way a round.
+    On the CPU the flat tensor and `params` are the same memory. On CUDA `params` is a mirror in host memory,
+    copied once each way a round.
 
     Parameters
     ----------
     layout : Layout
     device : torch.device
+    params : float32 array, shape (d,), optional
+        Where the parameters are to lie in host memory.
     """
 
-    def __init__(self, layout: Layout, device: torch.device) -> None:
+    def __init__(self, layout: Layout, device: torch.device, params: FloatVector | None = None) -> None:
         self.layout = layout
         self._device = device
         self._mirrored = device.type != "cpu"
-        self._host = torch.zeros(layout.size, pin_memory=self._mirrored)
+        self._host = torch.zeros(layout.size) if params is None else torch.from_numpy(params)
         self._flat = self._host.to(device)
         self._gradient = torch.zeros_like(self._flat)
         self.params: FloatVector = self._host.numpy()
@@ -56,7 +58,7 @@ class TorchNetwork:
         """Copy `params` to the device."""
         if self._mirrored:
             with torch.no_grad():
-                self._flat.copy_(self._host, non_blocking=True)
+                self._flat.copy_(self._host)
 
     def store(self) -> None:
         """Copy the device's parameters to `params`."""
@@ -168,9 +170,11 @@ class TorchAdam:
         self._steps.fill_(state["steps"])
 
 
-def torch_mlp(shape: NetworkShape, generator: np.random.Generator, device: str) -> TorchNetwork:
+def torch_mlp(
+    shape: NetworkShape, generator: np.random.Generator, device: str, params: FloatVector | None = None
+) -> TorchNetwork:
     """Make the perceptron of `mlp.MLP`, with the same flat model, on torch."""
-    network = TorchNetwork(mlp_layout(shape), _device(device))
+    network = TorchNetwork(mlp_layout(shape), _device(device), params)
     initialise_mlp(shape, network.params, generator)
     tensors = network.tensors
     activate = torch.tanh if shape.activation == "tanh" else torch.relu
@@ -205,6 +209,7 @@ def torch_module(
     shape: NetworkShape,
     generator: np.random.Generator,
     device: str,
+    params: FloatVector | None = None,
 ) -> TorchNetwork:
     """Adopt a user's module: its parameters become views of the flat buffers.
 
@@ -215,6 +220,8 @@ def torch_module(
         (n, observation_size) into (n, num_outputs + 1): the actor's outputs, then the value.
     generator : numpy.random.Generator
         Seeds torch while the module draws its initial weights.
+    params : float32 array, shape (d,), optional
+        Where the parameters are to lie in host memory.
 
     Raises
     ------
@@ -229,7 +236,7 @@ def torch_module(
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     if shape.num_free:
         shapes["free"] = (shape.num_free,)
-    network = TorchNetwork(Layout(shapes), _device(device))
+    network = TorchNetwork(Layout(shapes), _device(device), params)
     views = network.layout.views(network.params)
     for name, parameter in parameters.items():
         views[name][...] = parameter.detach().numpy()

@@ -113,6 +113,7 @@ def test_killed_job_leaves_a_run_that_opens_and_goes_on_to_the_bit(start, finish
             os.kill(victim, signal.SIGKILL)
         process.communicate(timeout=PATIENCE_S)
         assert np.all(np.diff(read_metrics(run / "metrics.h5").rounds) == 1)
+        assert not list(Path("/dev/shm").glob("fdrl_mpi_*")), "shared memory outlived its job"
     rounds = CheckpointStore(run, 1).rounds()[-1] + 3
     assert finish(3, "--rounds", str(rounds)).returncode == 0
     assert read_metrics(run / "metrics.h5").rounds.tolist() == list(range(1, rounds + 1))

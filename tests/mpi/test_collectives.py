@@ -1,13 +1,21 @@
 """Every collective against the mean worked out in float64 from all ranks' contributions."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.server import Average
-from fdrl_mpi.aggregation.views import Stack, Sum
-from fdrl_mpi.build import COLLECTIVES
+from fdrl_mpi.aggregation.views import Stack, Sum, View
+from fdrl_mpi.build_collective import COLLECTIVES, collective_of
+from fdrl_mpi.comm import shared_memory
+from fdrl_mpi.comm.collective import Traffic
 from fdrl_mpi.comm.isolated import Isolated
+from fdrl_mpi.comm.world import World
+from fdrl_mpi.config import CommConfig
 from fdrl_mpi.streams import stream
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -15,95 +23,216 @@ LENGTHS = [1, 2, 7, 1000, 40_001]
 ROUNDING = {"rtol": 2e-6, "atol": 2e-6}  # sums of few float32 terms of order 1
 
 
+def _agents(world: World) -> range:
+    return range(1, world.num_agents + 1)
+
+
+@pytest.fixture(scope="session")
+def several_nodes(world: World) -> World:
+    """The same ranks, as if even and odd ones were on two nodes."""
+    return World(world.comm, 1, world.comm.Split(world.rank % 2, world.rank))
+
+
 def _update(rank: int, d: int) -> np.ndarray:
     return stream(4, "update", rank).standard_normal(d, dtype=np.float32)
 
 
-def _weight(rank: int, pattern: str, size: int) -> float:
-    if rank == 0:
-        return 0.0
-    return {
-        "equal": 1.0,
-        "different": float(rank**2),
-        "one absent": float(rank != 1 or size == 2),
-        "one alone": float(rank == 1),
+def _weights(pattern: str, num_agents: int) -> list[float]:
+    weight_of = {
+        "equal": lambda agent: 1.0,
+        "different": lambda agent: float(agent**2),
+        "one absent": lambda agent: float(agent != 1 or num_agents == 1),
+        "one alone": lambda agent: float(agent == 1),
     }[pattern]
+    return [weight_of(agent) for agent in range(1, num_agents + 1)]
 
 
-def _publish(collective, rank, weight, total, d):
-    collective.encode(_update(rank, d), weight, total)
-    received = collective.exchange()
+def _publish(collective, world, weights, updates=_update):
+    """Move one model; `weights` of all agents."""
+    own = np.array([weights[agent - 1] for agent in world.agents])
+    for row, agent in zip(collective.rows, world.agents, strict=True):
+        row[:] = updates(agent, len(row))
+    world.barrier()
+    d = collective.rows.shape[1]
     params = np.full(d, np.nan, np.float32)
+    collective.encode([params] * max(len(own), 1), own, np.array(weights, np.float64))
+    received = collective.exchange()
     if received is not None:
-        params = Average().step(params, Mean().aggregate(received))
+        params = Average().step(params[received.columns], Mean().aggregate(received))
     return collective.publish(params)
+
+
+def _make(world, name, d, **settings):
+    return collective_of(CommConfig(collective=name, **settings), world, d, View.SUM)
 
 
 @pytest.mark.parametrize("pattern", ["equal", "different", "one absent", "one alone"])
 @pytest.mark.parametrize("d", LENGTHS)
 @pytest.mark.parametrize("name", COLLECTIVES)
 def test_published_model_is_the_weighted_mean_on_every_rank(world, on_all_ranks, name, d, pattern):
-    weights = [_weight(rank, pattern, world.size) for rank in range(world.size)]
-    collective = COLLECTIVES[name](world.comm, d)
-    expected = sum(w * _update(r, d).astype(np.float64) for r, w in enumerate(weights)) / sum(weights)
+    weights = _weights(pattern, world.num_agents)
+    expected = np.average([_update(a, d) for a in _agents(world)], axis=0, weights=weights)
+    collective = _make(world, name, d)
     for _ in range(2):  # buffers are used again
-        params = _publish(collective, world.rank, weights[world.rank], sum(weights), d)
+        params = _publish(collective, world, weights)[0]
         on_all_ranks(np.allclose(params, expected, **ROUNDING), f"off by {np.abs(params - expected).max()}")
         same = world.gather_objects(params.tobytes())
         on_all_ranks(len(set(same)) == 1, "ranks hold different bits")
 
 
+@pytest.mark.parametrize("name", ["allreduce", "gather", "tree"])
+def test_update_of_an_absent_agent_is_never_looked_at(world, on_all_ranks, name):
+    """Rows of the node's shared memory are finite by the round's own rule, and cost nothing to ignore."""
+    weights = [1.0] * world.num_agents
+    weights[-1] = 0.0 if len(weights) > 1 else 1.0
+    update = lambda agent, d: np.full(d, 3.0 if weights[agent - 1] else np.nan, np.float32)  # noqa: E731
+    params = _publish(_make(world, name, 5), world, weights, update)[0]
+    on_all_ranks(np.allclose(params, 3.0, rtol=1e-6), "a NaN got through")
+
+
 @pytest.mark.parametrize("name", COLLECTIVES)
-def test_update_of_an_absent_rank_is_never_looked_at(world, on_all_ranks, name):
-    collective = COLLECTIVES[name](world.comm, 5)
-    is_absent = world.rank == world.size - 1 and world.size > 2
-    weight = 0.0 if is_absent or world.is_root else 1.0
-    update = np.full(5, np.nan if weight == 0.0 else 3.0, np.float32)
-    collective.encode(update, weight, max(world.size - 2, 1))
-    received = collective.exchange()
-    params = Mean().aggregate(received) if received is not None else np.empty(5, np.float32)
-    on_all_ranks(np.allclose(collective.publish(params), 3.0, rtol=1e-6), "a NaN got through")
+def test_single_agent_gets_its_model_back_to_the_bit(world, on_all_ranks, name):
+    weights = _weights("one alone", world.num_agents)
+    params = _publish(_make(world, name, 101), world, weights)[0]
+    on_all_ranks(params.tobytes() == _update(1, 101).tobytes())
 
 
-def test_single_agent_gets_its_model_back_to_the_bit(world, on_all_ranks):
-    for make in COLLECTIVES.values():
-        params = _publish(make(world.comm, 101), world.rank, float(world.rank == 1), 1.0, 101)
-        on_all_ranks(params.tobytes() == _update(1, 101).tobytes(), make.__name__)
-
-
-def test_allreduce_shows_a_sum_and_gather_every_update(world, on_all_ranks):
-    allreduce, gather = (COLLECTIVES[name](world.comm, 4) for name in ("allreduce", "gather"))
-    for collective in (allreduce, gather):
-        collective.encode(_update(world.rank, 4), float(world.rank), world.size * (world.size - 1) / 2)
-    on_all_ranks(isinstance(allreduce.exchange(), Sum))
-    stack = gather.exchange()
-    if world.is_root:
-        rows = np.array([_update(rank, 4) for rank in range(1, world.size)])
-        good = isinstance(stack, Stack) and np.array_equal(stack.rows, rows)
-        on_all_ranks(
-            good and stack.weights.tolist() == list(range(1, world.size)), "rows in the order of agents"
-        )
+@pytest.mark.parametrize("name", ["gather", "node"])
+def test_stack_holds_the_rows_of_all_agents_in_their_order(world, on_all_ranks, name):
+    d = 10_000
+    collective = _make(world, name, d)
+    for row, agent in zip(collective.rows, world.agents, strict=True):
+        row[:] = _update(agent, d)
+    world.barrier()
+    weights = np.arange(1.0, world.num_agents + 1)
+    collective.encode([np.zeros(d, np.float32)], weights[[a - 1 for a in world.agents]], weights)
+    stack = collective.exchange()
+    expected = np.array([_update(agent, d) for agent in _agents(world)])
+    if stack is not None:
+        good = isinstance(stack, Stack) and np.array_equal(stack.rows, expected[:, stack.columns])
+        on_all_ranks(good and stack.weights.tolist() == weights.tolist())
+        gram = stack.gram()
+        on_all_ranks(np.allclose(gram, expected.astype(float) @ expected.T.astype(float)))
     else:
-        on_all_ranks(stack is None, "only the root sees single updates")
+        on_all_ranks(not world.is_root, "the root sees every update")
+        on_all_ranks(True)
+
+
+def test_allreduce_and_tree_show_no_more_than_a_sum(world, on_all_ranks):
+    for name in ("allreduce", "tree"):
+        collective = _make(world, name, 4)
+        weights = np.ones(world.num_agents)
+        collective.encode([np.zeros(4, np.float32)], np.ones(len(world.agents)), weights)
+        received = collective.exchange()
+        on_all_ranks(isinstance(received, Sum) or (received is None and not world.is_root), name)
+        collective.publish(np.zeros(4, np.float32))
 
 
 def test_bytes_are_counted_where_they_are_sent(world, on_all_ranks):
-    d, agents = 1000, world.size - 1
-    allreduce, gather = (COLLECTIVES[name](world.comm, d) for name in ("allreduce", "gather"))
-    for collective in (allreduce, gather):
-        _publish(collective, world.rank, float(world.rank > 0), agents, d)
-    counted = allreduce.traffic.take()
-    on_all_ranks((counted.sent_bytes, counted.received_bytes) == (4 * d, 4 * d), f"allreduce {counted}")
-    counted = gather.traffic.take()
-    up, down = 4 * (d + 1), 4 * d
-    expected = (down, agents * up) if world.is_root else (up, down)
-    on_all_ranks((counted.sent_bytes, counted.received_bytes) == expected, f"gather {counted}")
-    on_all_ranks(gather.traffic.take().sent_bytes == 0, "taking the counts starts them again")
+    d, agents = 1000, world.num_agents
+    counted = {}
+    for name in COLLECTIVES:
+        collective = _make(world, name, d)
+        _publish(collective, world, [1.0] * agents)
+        counted[name] = collective.traffic.take()
+        on_all_ranks(collective.traffic.take().sent_bytes == 0, "taking the counts starts them again")
+    vector, own = 4 * d, 4 * d * len(world.agents)
+    below = len(_make(world, "tree", d).shape.children[world.rank])
+    above = int(not world.is_root)
+    expected = {
+        "allreduce": Traffic(vector, vector, 1, 1),
+        "gather": Traffic(vector, agents * vector, 1, 1) if world.is_root else Traffic(own, vector, 1, 1),
+        "node": Traffic(own, vector, 0, 0),
+        "tree": Traffic((above + below) * vector, (above + below) * vector, above + below, above + below),
+    }
+    on_all_ranks(counted == expected, f"counted {counted}, expected {expected}")
 
 
-def test_isolated_ranks_keep_their_own_models_to_the_bit(world, on_all_ranks):
-    collective = Isolated(np.zeros(9, np.float32))
-    params = _publish(collective, world.rank, 1.0, world.size, 9)
-    on_all_ranks(params.tobytes() == _update(world.rank, 9).tobytes())
-    kept = _publish(collective, 99, 0.0, world.size, 9)
-    on_all_ranks(kept.tobytes() == _update(world.rank, 9).tobytes(), "absent: the model stays")
+@pytest.mark.parametrize("fan_out", [2, 3, 8])
+@pytest.mark.parametrize("d", [1, 100_003])
+def test_tree_of_any_fan_out_over_any_nodes_forms_the_mean(world, on_all_ranks, several_nodes, fan_out, d):
+    for some in (world, several_nodes):
+        tree = _make(some, "tree", d, fan_out=fan_out)
+        params = _publish(tree, some, [1.0] * some.num_agents)[0]
+        expected = np.mean([_update(a, d) for a in _agents(some)], axis=0)
+        on_all_ranks(np.allclose(params, expected, **ROUNDING))
+        root_bytes = tree.traffic.take().received_bytes
+        on_all_ranks(not some.is_root or root_bytes <= fan_out * 4 * d, "the root takes fan_out vectors")
+
+
+@pytest.mark.parametrize("pattern", ["equal", "one absent"])
+@pytest.mark.parametrize("d", [1, 4097, 100_003])
+@pytest.mark.parametrize("needs", list(View))
+def test_nodes_form_the_mean_together(world, on_all_ranks, several_nodes, needs, d, pattern):
+    weights = _weights(pattern, several_nodes.num_agents)
+    collective = collective_of(CommConfig(collective="node"), several_nodes, d, needs)
+    on_all_ranks(collective.gives == needs)
+    expected = np.average([_update(a, d) for a in _agents(several_nodes)], axis=0, weights=weights)
+    for _ in range(2):
+        params = _publish(collective, several_nodes, weights)[0]
+        on_all_ranks(np.allclose(params, expected, **ROUNDING), f"off by {np.abs(params - expected).max()}")
+
+
+def test_agents_on_however_many_ranks_give_the_same_bits_in_shared_memory(world, on_all_ranks):
+    """Agents 1 to 12 on every divisor of them that this job has ranks for."""
+    d, results = 50_001, []
+    for ranks in (1, 2, 3, 4, 6, 12):
+        part = world.comm.Split(0 if world.rank <= ranks else MPI.UNDEFINED, world.rank)
+        if ranks >= world.size or part == MPI.COMM_NULL:
+            continue
+        some = World(part, agents_per_rank=12 // ranks)
+        for name in ("node", "gather"):
+            weights = _weights("different", 12)
+            results.append(_publish(_make(some, name, d), some, weights)[0].tobytes())
+        for name in ("allreduce", "tree"):
+            params = _publish(_make(some, name, d), some, weights)[0]
+            assert np.allclose(params, np.frombuffer(results[0], np.float32), **ROUNDING)
+    on_all_ranks(len(set(results)) <= 1, "the layout changed the bits")
+    everyone = {bits for rank in world.gather_objects(results) for bits in rank}
+    on_all_ranks(len(everyone) == 1)
+
+
+def test_isolated_agents_keep_their_own_models_to_the_bit(world, on_all_ranks):
+    collective = Isolated(world, 9)
+    models = _publish(collective, world, [1.0] * world.num_agents)
+    own = [_update(agent, 9).tobytes() for agent in world.agents]
+    on_all_ranks(world.is_root or [model.tobytes() for model in models] == own)
+    collective.rows[:] = 99.0
+    collective.encode(models, np.zeros(len(world.agents)), np.zeros(world.num_agents))
+    kept = [model.tobytes() for model in collective.publish(models[0])]
+    on_all_ranks(world.is_root or kept == own, "absent: the model stays")
+
+
+@pytest.mark.parametrize(("needs", "instead"), [(View.SUM, "allreduce"), (View.STACK, "gather")])
+def test_without_shared_memory_on_one_rank_all_of_them_take_another_way(
+    world, on_all_ranks, monkeypatch, caplog, needs, instead
+):
+    if world.rank == 0:
+        monkeypatch.setattr(shared_memory, "FOLDER", "/nowhere")
+    collective = collective_of(CommConfig(collective="node"), world, 1000, needs)
+    on_all_ranks(collective.name == instead, collective.name)
+    on_all_ranks(not world.is_root or "/nowhere" in caplog.text, caplog.text)
+
+
+def test_shared_memory_that_does_not_fit_is_refused_on_all_ranks_and_leaves_no_file(world, on_all_ranks):
+    free = os.statvfs(shared_memory.FOLDER)
+    num_bytes = 2 * free.f_frsize * free.f_blocks
+    before = set(Path(shared_memory.FOLDER).glob("fdrl_mpi_*"))
+    world.barrier()
+    refused = ""
+    try:
+        shared_memory.SharedMemory(world.node, num_bytes, [(0, num_bytes)] if world.node.rank == 0 else [])
+    except OSError as error:
+        refused = str(error)
+    on_all_ranks(str(num_bytes) in refused, f"refused with {refused!r}")
+    on_all_ranks(set(Path(shared_memory.FOLDER).glob("fdrl_mpi_*")) <= before, "a file was left")
+
+
+def test_auto_takes_shared_memory_where_ranks_share_some(world, on_all_ranks, several_nodes):
+    def picked(some, needs):
+        return collective_of(CommConfig(), some, 10, needs).name
+
+    on_all_ranks(picked(world, View.SUM) == "node")
+    shares_nodes = len(set(several_nodes.nodes)) < several_nodes.size
+    on_all_ranks(picked(several_nodes, View.SUM) == ("node and tree" if shares_nodes else "allreduce"))
+    on_all_ranks(picked(several_nodes, View.STACK) == "node and alltoall")

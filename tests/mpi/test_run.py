@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.server import Average
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
 from fdrl_mpi.build import LEARNERS, make_plan
 from fdrl_mpi.build_agent import draw_worlds, make_environment, make_network
+from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import read
 from fdrl_mpi.federation.reference import reference_round
@@ -43,7 +45,7 @@ def _config(run_dir: str, **changes: str) -> Config:
 
 
 def _run(world, config: Config) -> int:
-    status = Session(config, world).run()
+    status = Session(config, World(world.comm, config.agents_per_rank)).run()
     world.barrier()
     return status
 
@@ -51,6 +53,10 @@ def _run(world, config: Config) -> int:
 def _state(config: Config, round: int, rank: int) -> dict:
     store = CheckpointStore(f"{config.run.dir}/{config.run.name}", 9)
     return store.load(round, store.file_for(rank))
+
+
+def _model(config: Config, round: int) -> np.ndarray:
+    return _state(config, round, 0)["params"]
 
 
 def _flat(state: dict, path: str = "") -> dict:
@@ -86,27 +92,82 @@ def _oracle(config: Config, num_agents: int) -> np.ndarray:
 
 @pytest.mark.parametrize("weighting", ["uniform", "samples", "episodes"])
 @pytest.mark.parametrize("fraction", ["1.0", "0.5"])
-def test_gathered_run_equals_the_one_process_oracle_to_the_bit(
-    world, on_all_ranks, run_dir, weighting, fraction
+@pytest.mark.parametrize("collective", ["gather", "node"])
+def test_run_that_adds_in_the_order_of_agents_equals_the_one_process_oracle_to_the_bit(
+    world, on_all_ranks, run_dir, collective, weighting, fraction
 ):
     config = _config(
-        run_dir, comm__collective="gather", aggregation__weighting=weighting, participation__fraction=fraction
+        run_dir,
+        comm__collective=collective,
+        aggregation__weighting=weighting,
+        participation__fraction=fraction,
     )
     on_all_ranks(_run(world, config) == 0)
-    params = _state(config, 4, world.rank)["params"]
-    on_all_ranks(np.array_equal(params, _oracle(config, world.num_agents)))
+    on_all_ranks(np.array_equal(_model(config, 4), _oracle(config, world.num_agents)))
 
 
-def test_allreduced_round_equals_the_oracle_to_rounding(world, on_all_ranks, run_dir):
+@pytest.mark.parametrize("collective", ["allreduce", "tree"])
+def test_round_that_adds_in_another_order_equals_the_oracle_to_rounding(
+    world, on_all_ranks, run_dir, collective
+):
     """One round: over several, rounding grows through the choice of actions."""
-    config = _config(run_dir, rounds="1")
+    config = _config(run_dir, rounds="1", comm__collective=collective)
     on_all_ranks(_run(world, config) == 0)
     oracle = _oracle(config, world.num_agents)
-    on_all_ranks(np.allclose(_state(config, 1, world.rank)["params"], oracle, rtol=1e-6, atol=1e-7))
+    on_all_ranks(np.allclose(_model(config, 1), oracle, rtol=1e-6, atol=1e-7))
+
+
+@pytest.mark.parametrize("collective", ["gather", "node"])
+def test_several_agents_on_a_rank_equal_the_oracle_to_the_bit(world, on_all_ranks, run_dir, collective):
+    config = _config(run_dir, agents_per_rank="3", comm__collective=collective)
+    on_all_ranks(_run(world, config) == 0)
+    num_agents = 3 * (world.size - 1)
+    on_all_ranks(np.array_equal(_model(config, 4), _oracle(config, num_agents)))
+    if world.is_root:
+        metrics = read_metrics(f"{run_dir}/run/metrics.h5")
+        is_complete = metrics.agents.tolist() == list(range(1, num_agents + 1))
+        steps = metrics.values["env_steps"]
+        on_all_ranks(is_complete and (steps == 64).all() and np.isfinite(metrics.values["weight"]).all())
+    else:
+        on_all_ranks(True)
+
+
+def test_run_goes_on_with_its_agents_on_other_ranks(world, on_all_ranks, run_dir):
+    """Six agents begin on some ranks and end on one; both layouts of the second part give the same bits."""
+    config = _config(run_dir, rounds="2", agents_per_rank="6", mode="independent")
+    alone = _first_ranks(world, 2)
+    if alone is not None:
+        Session(config, World(alone, 6)).run()
+    world.barrier()
+    others = min(world.size - 1, 2)
+    few = _first_ranks(world, 1 + others)
+    wider = _config(run_dir, agents_per_rank=str(6 // others), mode="independent")
+    if few is not None:
+        Session(wider, World(few, 6 // others)).run()
+    world.barrier()
+    unbroken = _config(run_dir, run__name="unbroken", agents_per_rank="6", mode="independent")
+    if alone is not None:
+        Session(unbroken, World(alone, 6)).run()
+    world.barrier()
+    states = [[_state(one, 4, agent) for agent in range(1, 7)] for one in (wider, unbroken)]
+    different = [_different(a, b) for a, b in zip(*states, strict=True)]
+    on_all_ranks(not any(different), f"they differ in {different}")
+
+
+def _first_ranks(world, number: int) -> MPI.Comm | None:
+    part = world.comm.Split(0 if world.rank < number else MPI.UNDEFINED, world.rank)
+    return None if part == MPI.COMM_NULL else part
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"mode": "independent"}, {"mode": "centralised"}, {"learner__engine": "torch"}]
+    "changes",
+    [
+        {},
+        {"mode": "independent"},
+        {"mode": "centralised"},
+        {"learner__engine": "torch"},
+        {"agents_per_rank": "2"},
+    ],
 )
 @pytest.mark.parametrize("stopped_after", ["2", "3"])
 def test_resumed_run_equals_unbroken_run_to_the_bit(world, on_all_ranks, run_dir, changes, stopped_after):
@@ -114,8 +175,10 @@ def test_resumed_run_equals_unbroken_run_to_the_bit(world, on_all_ranks, run_dir
     first = _config(run_dir, rounds=stopped_after, **changes)
     for config in (unbroken, first, _config(run_dir, **changes)):
         on_all_ranks(_run(world, config) == 0)
-    states = [_state(config, 4, world.rank) for config in (unbroken, first)]
-    on_all_ranks(not _different(*states), f"they differ in {_different(*states)}")
+    num_agents = (world.size - 1) * int(changes.get("agents_per_rank", 1))
+    for agent in range(num_agents + 1):
+        states = [_state(config, 4, agent) for config in (unbroken, first)]
+        on_all_ranks(not _different(*states), f"agent {agent}: they differ in {_different(*states)}")
     if world.is_root:
         ours, theirs = (read_metrics(f"{run_dir}/{name}/metrics.h5").values for name in ("run", "unbroken"))
         timeless = [name for name in ours if not name.endswith("_s")]
@@ -213,9 +276,8 @@ def test_centralised_learner_sees_all_worlds_and_takes_all_steps(world, on_all_r
 
 def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks, run_dir):
     session = Session(_config(run_dir, rounds="2", evaluation__every="1"), world)
-    learner = session.rank.parts.learner
-    is_spoiled = world.rank == world.size - 1
-    if is_spoiled:
+    if world.rank == world.size - 1:
+        learner = session.rank.parts.learners[world.num_agents]
         train = learner.train
 
         def spoil(budget):
@@ -227,7 +289,7 @@ def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks
     status = session.run()
     on_all_ranks(status == (1 if world.size == 2 else 0), f"status {status}")
     if world.size > 2:
-        on_all_ranks(np.isfinite(_state(_config(run_dir), 2, 0)["params"]).all())
+        on_all_ranks(np.isfinite(_model(_config(run_dir), 2)).all())
         if world.is_root:
             values = read_metrics(f"{run_dir}/run/metrics.h5").values
             on_all_ranks(np.flatnonzero(values["rejected"][0] == 1.0).tolist() == [world.size - 2])

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from fdrl_mpi.comm.world import World
+
 pytestmark = pytest.mark.mpi(min_size=2)
 
 
-def test_meeting_returns_the_sum_of_all_contributions_on_every_rank(world, on_all_ranks):
-    total = world.meet(np.array([1.0, world.rank]), lambda: False)
-    expected = [world.size, world.size * (world.size - 1) / 2]
-    on_all_ranks(total.tolist() == expected, f"got {total}")
+def test_meeting_shows_every_rank_what_all_of_them_brought(world, on_all_ranks):
+    ballots = world.meet(np.array([1.0, world.rank]), lambda: False)
+    expected = [[1.0, rank] for rank in range(world.size)]
+    on_all_ranks(ballots.tolist() == expected, f"got {ballots}")
 
 
 def test_meeting_uses_the_time_of_a_rank_that_waits(world, on_all_ranks):
@@ -31,9 +33,12 @@ def test_one_rank_in_trouble_is_trouble_for_all(world, on_all_ranks):
     on_all_ranks(not world.agree(world.rank != world.size - 1), "the last rank was not fine")
 
 
-def test_root_gets_one_row_from_each_rank(world, on_all_ranks):
-    rows = world.gather_rows(np.full(3, float(world.rank)))
+@pytest.mark.parametrize("agents_per_rank", [1, 3])
+def test_root_gets_one_row_from_each_agent(world, on_all_ranks, agents_per_rank):
+    wide = World(world.comm, agents_per_rank)
+    rows = np.array([[float(agent)] * 2 for agent in wide.agents]).reshape(-1, 2)
+    table = wide.gather_agent_rows(rows)
     if world.is_root:
-        on_all_ranks(np.array_equal(rows, np.arange(world.size)[:, None] * np.ones(3)), f"got {rows}")
+        on_all_ranks(table[:, 0].tolist() == list(range(1, wide.num_agents + 1)), f"got {table}")
     else:
-        on_all_ranks(rows is None, "only the root receives rows")
+        on_all_ranks(table is None, "only the root receives rows")

@@ -1,0 +1,62 @@
+"""Memory that the ranks of a node share."""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+
+from mpi4py import MPI
+
+FOLDER = "/dev/shm"
+
+
+class SharedMemory:
+    """Zeroed memory that every rank of a node has mapped; no file is left of it, even after a ``kill -9``.
+
+    It is a file in /dev/shm that is unlinked as soon as all have mapped it. No MPI window: those do not
+    survive the death of a rank. Each rank reserves the pages it will write most, so that they lie close to
+    its cores.
+
+    Parameters
+    ----------
+    node : MPI.Comm
+        All its ranks call together.
+    num_bytes : int
+        The same on every rank.
+    reserved : sequence of (int, int)
+        Start and length in bytes of what this rank reserves; together the ranks reserve everything.
+
+    Raises
+    ------
+    OSError
+        On all ranks of the node, if one of them cannot: no /dev/shm, or too small.
+    """
+
+    def __init__(self, node: MPI.Comm, num_bytes: int, reserved: Sequence[tuple[int, int]]) -> None:
+        path, trouble, file = "", "", -1
+        is_leader = node.Get_rank() == 0
+        try:
+            if is_leader:
+                file, path = tempfile.mkstemp(prefix="fdrl_mpi_", dir=FOLDER)
+                os.truncate(file, num_bytes)
+        except OSError as error:
+            trouble = str(error)
+        path = node.bcast(path)
+        try:
+            if path:
+                self._map(file if is_leader else os.open(path, os.O_RDWR), num_bytes, reserved)
+        except OSError as error:
+            trouble = str(error)
+        troubles = [text for text in node.allgather(trouble) if text]
+        if is_leader and path:
+            os.unlink(path)
+        if troubles:
+            raise OSError(f"{num_bytes} bytes of memory that the ranks of a node share: {troubles[0]}")
+
+    def _map(self, file: int, num_bytes: int, reserved: Sequence[tuple[int, int]]) -> None:
+        try:
+            for start, length in reserved:
+                os.posix_fallocate(file, start, length)
+            self.memory = mmap.mmap(file, num_bytes)
+        finally:
+            os.close(file)

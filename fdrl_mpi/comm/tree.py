@@ -1,0 +1,155 @@
+"""Sums formed along a tree, and models handed down it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike, NDArray
+
+from fdrl_mpi.aggregation.views import Sum, View
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
+from fdrl_mpi.comm.allreduce import add_own_rows
+from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.world import World
+from fdrl_mpi.topology.tree import Tree as Shape
+from fdrl_mpi.topology.tree import choose_fan_out, node_tree
+
+CHUNK_BYTES_WITHIN, CHUNK_BYTES_BETWEEN = 2**19, 2**17
+"""Of a message within a node, where messages cost more than waiting for one, and between nodes."""
+UP, DOWN = 101, 102
+"""Tags of messages towards the root and away from it."""
+
+Vector = NDArray[Any]
+
+
+class TreeLinks:
+    """One rank's links in a tree over a communicator.
+
+    A vector travels in chunks, each sent on as soon as it is complete, so that all levels work at once. A
+    parent adds its children in a fixed order: the same bits in every run.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        Its ranks are those of the tree.
+    shape : topology.tree.Tree
+    length : int
+        Values of a vector.
+    dtype : float32 or uint32
+    chunk_bytes : int
+        Size of a message.
+    traffic : Traffic
+        Where messages are counted.
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        shape: Shape,
+        length: int,
+        dtype: DTypeLike,
+        chunk_bytes: int,
+        traffic: Traffic,
+    ) -> None:
+        rank = comm.Get_rank()
+        self._comm, self._traffic = comm, traffic
+        self._parent, self._children = shape.parents[rank], shape.children[rank]
+        chunk = chunk_bytes // np.dtype(dtype).itemsize
+        self._chunks = [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
+        self._inbox: Vector = np.empty((2, len(self._children), min(chunk, length)), dtype)
+
+    def add_up(self, vector: Vector) -> None:
+        """Add the vectors of all ranks below to this rank's, in place, and pass the sum on.
+
+        Afterwards rank 0 holds the sum of all; what other ranks hold means nothing.
+        """
+        sends, arriving = [], self._receive(0)
+        for number, chunk in enumerate(self._chunks):
+            arrived, arriving = arriving, self._receive(number + 1)
+            part = vector[chunk]
+            for child, request in enumerate(arrived):
+                request.Wait()
+                part += self._inbox[number % 2, child, : len(part)]
+                self._traffic.received(part.nbytes)
+            if self._parent >= 0:
+                sends.append(self._comm.Isend(part, self._parent, UP))
+                self._traffic.sent(part.nbytes)
+        MPI.Request.Waitall(sends)
+
+    def hand_down(self, vector: Vector) -> None:
+        """Give rank 0's vector to all ranks, in place."""
+        sends: list[MPI.Request] = []
+        parts = [vector[chunk] for chunk in self._chunks]
+        arriving = [self._comm.Irecv(part, self._parent, DOWN) for part in parts if self._parent >= 0]
+        for number, part in enumerate(parts):
+            if arriving:
+                arriving[number].Wait()
+                self._traffic.received(part.nbytes)
+            for child in self._children:
+                sends.append(self._comm.Isend(part, child, DOWN))
+                self._traffic.sent(part.nbytes)
+        MPI.Request.Waitall(sends)
+
+    def _receive(self, number: int) -> list[MPI.Request]:
+        """Expect a chunk of every child; nothing after the last one."""
+        if number >= len(self._chunks):
+            return []
+        chunk = self._chunks[number]
+        inbox = self._inbox[number % 2, :, : chunk.stop - chunk.start]
+        return [self._comm.Irecv(row, child, UP) for row, child in zip(inbox, self._children, strict=True)]
+
+
+def chunk_bytes(nodes: Sequence[int]) -> int:
+    """Choose the size of a message for ranks on these nodes."""
+    return CHUNK_BYTES_WITHIN if len(set(nodes)) == 1 else CHUNK_BYTES_BETWEEN
+
+
+def tree_shape(nodes: Sequence[int], num_params: int, fan_out: int) -> Shape:
+    """Lay a tree over ranks on these nodes; a `fan_out` of 0 is chosen from the size of job and model."""
+    num_chunks = max(-(-4 * num_params // chunk_bytes(nodes)), 1)
+    return node_tree(nodes, fan_out or choose_fan_out(len(nodes), num_chunks), num_chunks)
+
+
+class Tree:
+    """Partial sums travel up a tree to the root, the model travels down it: O(log K) steps.
+
+    Parameters
+    ----------
+    world : World
+    num_params : int
+        Length of a model, d.
+    fan_out : int
+        Most children of a rank; 0: chosen between 2 and 8.
+    """
+
+    name = "tree"
+    gives = View.SUM
+    has_global_model = True
+    hides_updates = False
+
+    def __init__(self, world: World, num_params: int, fan_out: int = 0) -> None:
+        self.traffic = Traffic()
+        self.rows: FloatMatrix = np.zeros((len(world.agents), num_params), np.float32)
+        self.shape = tree_shape(world.nodes, num_params, fan_out)
+        self._world = world
+        self._links = TreeLinks(
+            world.comm, self.shape, num_params, np.float32, chunk_bytes(world.nodes), self.traffic
+        )
+        self._buffer: FloatVector = np.zeros(num_params, np.float32)
+
+    def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
+        """Add up the rows times their agents' shares."""
+        add_own_rows(self._world, self.rows, weights, out=self._buffer)
+
+    def exchange(self) -> Sum | None:
+        """Return the weighted sum of all updates on the root, and None elsewhere."""
+        self._links.add_up(self._buffer)
+        return Sum(self._buffer, 1.0) if self._world.is_root else None
+
+    def publish(self, params: FloatVector) -> Models:
+        """Hand the root's `params` down to every rank."""
+        if self._world.is_root and params is not self._buffer:
+            self._buffer[:] = params
+        self._links.hand_down(self._buffer)
+        return [self._buffer] * max(len(self.rows), 1)

@@ -1,0 +1,1 @@
+"""WHO is next to whom: index arithmetic and matrices. numpy only, no MPI."""
