@@ -2,25 +2,39 @@
 
 import logging
 
+import numpy as np
+
 from fdrl_mpi.aggregation.views import View
+from fdrl_mpi.arrays import DoubleArray, IntVector
 from fdrl_mpi.comm.allreduce import Allreduce
 from fdrl_mpi.comm.collective import Collective
 from fdrl_mpi.comm.gather import Gather
+from fdrl_mpi.comm.gossip import Gossip
 from fdrl_mpi.comm.isolated import Isolated
 from fdrl_mpi.comm.node import Node, NodeStack, NodeSum
 from fdrl_mpi.comm.tree import Tree
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.config import CommConfig, Config
+from fdrl_mpi.config import CommConfig, Config, GossipConfig
+from fdrl_mpi.topology import graph
 
 LOG = logging.getLogger(__name__)
 
 COLLECTIVES: dict[str, type[Collective]] = {
     "allreduce": Allreduce,
     "gather": Gather,
+    "gossip": Gossip,
     "node": Node,
     "tree": Tree,
 }
 """What a name in the configuration means for the rules: which view it gives, whether there is one model."""
+
+GRAPHS = {
+    "ring": graph.ring,
+    "torus": graph.torus,
+    "hypercube": graph.hypercube,
+    "exponential": graph.exponential,
+    "complete": graph.complete,
+}
 
 
 def make_collective(config: Config, world: World, num_params: int, needs: View) -> Collective:
@@ -35,7 +49,46 @@ def make_collective(config: Config, world: World, num_params: int, needs: View) 
     """
     if config.mode == "independent":
         return Isolated(world, num_params)
+    if config.comm.collective == "gossip":
+        return Gossip(world, num_params, mixing_matrix(config.comm.gossip, world.num_agents, config.seed))
     return collective_of(config.comm, world, num_params, needs)
+
+
+def mixing_matrix(gossip: GossipConfig, num_agents: int, seed: int) -> DoubleArray:
+    """Compute with which weights agents mix the models of their neighbours, shape (K, K).
+
+    Raises
+    ------
+    ValueError
+        If there is no such graph, it is not connected, or the weights are not doubly stochastic.
+    """
+    if gossip.graph == "own" and gossip.matrix:
+        matrix = np.array(gossip.matrix) if set(map(len, gossip.matrix)) == {num_agents} else np.empty(0)
+        if matrix.shape != (num_agents, num_agents):
+            raise ValueError(f"the mixing matrix has not {num_agents} rows of {num_agents} weights each")
+        rows, columns = np.nonzero(matrix)
+        graph.check_connected(num_agents, graph.given(num_agents, _between(rows + 1, columns + 1)))
+    else:
+        edges = _edges(gossip, num_agents, seed)
+        graph.check_connected(num_agents, edges)
+        if gossip.step:
+            matrix = graph.constant_step(num_agents, edges, gossip.step)
+        else:
+            matrix = graph.metropolis_hastings(num_agents, edges)
+    graph.check_mixing(matrix)
+    return matrix
+
+
+def _between(rows: IntVector, columns: IntVector) -> list[tuple[int, int]]:
+    return [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if i != j]
+
+
+def _edges(gossip: GossipConfig, num_agents: int, seed: int) -> graph.Edges:
+    if gossip.graph == "random":
+        return graph.random_regular(num_agents, gossip.degree, seed)
+    if gossip.graph == "own":
+        return graph.given(num_agents, gossip.edges)
+    return GRAPHS[gossip.graph](num_agents)
 
 
 def collective_of(comm: CommConfig, world: World, num_params: int, needs: View) -> Collective:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from fdrl_mpi.envs.heterogeneity import Distribution, Uniform
-from fdrl_mpi.rl.hyperparameters import Count, PPOConfig, Text, about
+from fdrl_mpi.rl.hyperparameters import Count, NonNegative, PPOConfig, Text, about
 
 MAY_DIFFER_ON_RESUME = ("rounds", "agents_per_rank", "run", "log", "evaluation", "checkpoint")
 """Keys and sections that a resumed run may change; any other difference makes it another experiment."""
@@ -75,19 +75,45 @@ class AggregationConfig(_Section, frozen=True, kw_only=True):
     server: Annotated[Literal["average"], about("average: the new model is the aggregate")] = "average"
 
 
+class GossipConfig(_Section, frozen=True, kw_only=True):
+    """Who talks to whom where there is no root model."""
+
+    graph: Annotated[
+        Literal["ring", "torus", "hypercube", "exponential", "complete", "random", "own"],
+        about(
+            "who is next to whom; exponential: distances 1, 2, 4, ... on a ring; random: `degree` neighbours "
+            "each; own: `edges` or `matrix`"
+        ),
+    ] = "exponential"
+    degree: Annotated[Count, about("neighbours of every agent in a random graph")] = 4
+    edges: Annotated[
+        tuple[tuple[int, ...], ...], about("pairs of agent ids that are neighbours, for graph = own")
+    ] = ()
+    matrix: Annotated[
+        tuple[tuple[NonNegative, ...], ...],
+        about("K rows of K mixing weights, doubly stochastic, for graph = own"),
+    ] = ()
+    step: Annotated[
+        NonNegative,
+        about("models move by this times the sum of differences; 0: Metropolis-Hastings weights"),
+    ] = 0.0
+
+
 class CommConfig(_Section, frozen=True, kw_only=True):
     """How updates move between ranks."""
 
     collective: Annotated[
-        Literal["auto", "node", "tree", "allreduce", "gather"],
+        Literal["auto", "node", "tree", "allreduce", "gather", "gossip"],
         about(
             "auto: what suits job, model and rule; node: memory that the ranks of a node share, nodes along "
-            "a tree; tree: sums along a tree; allreduce: MPI's own sum; gather: the root gets every update"
+            "a tree; tree: sums along a tree; allreduce: MPI's own sum; gather: the root gets every update; "
+            "gossip: neighbours mix their models, there is no common one"
         ),
     ] = "auto"
     fan_out: Annotated[
         int, Meta(ge=0), about("most children of a rank in a tree, at least 2; 0: chosen between 2 and 8")
     ] = 0
+    gossip: GossipConfig = GossipConfig()
 
 
 class ParticipationConfig(_Section, frozen=True, kw_only=True):

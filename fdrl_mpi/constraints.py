@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from fdrl_mpi.build import RULES
-from fdrl_mpi.build_collective import COLLECTIVES
+from fdrl_mpi.build_collective import COLLECTIVES, mixing_matrix
 from fdrl_mpi.config import Config
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.problem import Problem
@@ -26,6 +26,7 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
         *_world(world_size, environ),
         *_budget(config),
         *_fan_out(config),
+        *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_rule(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_mode(config),
         *_engine(config),
@@ -75,6 +76,32 @@ def _fan_out(config: Config) -> Iterator[Problem]:
             "comm.fan_out = 1",
             "a tree in which every rank has one child is a chain of K steps",
             "choose 2 or more, or 0 to have it chosen",
+        )
+
+
+def _gossip(config: Config, num_agents: int) -> Iterator[Problem]:
+    if config.comm.collective != "gossip":
+        return
+    if config.mode == "centralised":
+        yield Problem(
+            'mode = "centralised" with comm.collective = "gossip"',
+            "one learner has all the worlds, so there is nobody to mix models with",
+            "choose another collective or another mode",
+        )
+    if config.participation.fraction < 1.0 or config.aggregation.weighting != "uniform":
+        yield Problem(
+            f"comm.collective = gossip with participation.fraction = {config.participation.fraction} and "
+            f"aggregation.weighting = {config.aggregation.weighting}",
+            "the mixing matrix keeps the mean of all models only if all agents take part with equal weights",
+            "set participation.fraction to 1.0 and aggregation.weighting to uniform",
+        )
+    try:
+        mixing_matrix(config.comm.gossip, num_agents, config.seed)
+    except ValueError as error:
+        yield Problem(
+            f"comm.gossip.graph = {config.comm.gossip.graph} with {num_agents} agents",
+            str(error),
+            "choose another graph: exponential, for example, exists for any number of agents",
         )
 
 

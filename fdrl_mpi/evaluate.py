@@ -126,7 +126,7 @@ def _per_world(result: "CrossEvaluation", with_means: bool) -> list[str]:
 
 def _global_lines(result: "CrossEvaluation") -> list[str]:
     if result.shared is None:
-        return ["There is no global policy: the agents of an independent run learn alone."]
+        return ["There is no global policy: every agent of this run has a model of its own."]
     decimals, means = _decimals(result.shared), result.shared.mean(axis=1)
     worst = int(means.argmin())
     lines = [

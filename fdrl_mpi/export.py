@@ -138,7 +138,7 @@ def _model(run: "TrainedRun", agent: int | None) -> "FloatVector":
     if agent is None:
         if policies.shared is None:
             raise ValueError(
-                f"{path}: the agents of an independent run learn alone, there is no global policy\n"
+                f"{path}: every agent has a model of its own, there is no global policy\n"
                 f"    choose --agent 1 to {policies.num_agents}"
             )
         return policies.shared

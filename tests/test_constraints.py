@@ -82,3 +82,37 @@ def test_rule_is_held_to_the_smallest_possible_cohort(
         ("comm.collective", "gather"), ("participation.fraction", fraction), world_size=world_size
     )
     assert bool(problems) == is_refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "agents", "said"),
+    [
+        ([("comm.gossip.graph", "hypercube")], 5, "power of 2"),
+        (
+            [("comm.gossip.graph", "own"), ("comm.gossip.edges", "[[1,2],[3,4]]")],
+            4,
+            "agent 1 is not connected",
+        ),
+        ([("comm.gossip.graph", "own"), ("comm.gossip.edges", "[[1,2,3]]")], 4, "does not join two"),
+        (
+            [("comm.gossip.graph", "own"), ("comm.gossip.matrix", "[[0.5,0.5],[0.4,0.6]]")],
+            2,
+            "doubly stochastic",
+        ),
+        ([("comm.gossip.graph", "own"), ("comm.gossip.matrix", "[[1.0]]")], 2, "2 rows of 2"),
+        ([("comm.gossip.step", "0.9"), ("comm.gossip.graph", "ring")], 5, "below 1/2"),
+        ([("aggregation.weighting", "samples")], 4, "equal weights"),
+        ([("participation.fraction", "0.5")], 4, "equal weights"),
+        ([("mode", "centralised")], 4, "nobody to mix models with"),
+    ],
+)
+def test_gossip_that_would_not_agree_is_refused(changes, agents, said):
+    gossip = [("comm.collective", "gossip"), ("aggregation.weighting", "uniform")]
+    assert _problems(*gossip, world_size=agents + 1) == []
+    (problem,) = _problems(*gossip, *changes, world_size=agents + 1)
+    assert said in str(problem)
+
+
+def test_tree_without_branches_is_refused():
+    (problem,) = _problems(("comm.fan_out", "1"))
+    assert "choose 2 or more" in problem.remedy

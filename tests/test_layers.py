@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "trained_run": "build_agent config config_file envs record rl",
     "constraints": "build build_collective config federation",
     "build": "aggregation build_agent build_collective comm config envs federation rl",
-    "build_collective": "aggregation.views comm config",
+    "build_collective": "aggregation.views comm config topology",
     "build_agent": "config envs rl",
     "resumption": "config config_file record",
     "command_line": "config config_file envs.heterogeneity schema",

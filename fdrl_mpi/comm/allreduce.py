@@ -6,11 +6,11 @@ from mpi4py import MPI
 from fdrl_mpi.aggregation.sums import shares, weighted_sum
 from fdrl_mpi.aggregation.views import Sum, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.world import World
 
 
-class Allreduce:
+class Allreduce(Collective):
     """One in-place `MPI_Allreduce` of the scaled updates; every rank then makes the same model.
 
     Parameters

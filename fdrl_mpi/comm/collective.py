@@ -1,6 +1,6 @@
 """The interface of the ways a model moves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Protocol
 
@@ -107,3 +107,13 @@ class Collective(Protocol):
         sequence of float32 arrays, shape (d,)
             Valid until the next `publish`.
         """
+
+    def measure(self) -> Mapping[str, DoubleArray]:
+        """Measure what there is to tell of the last exchange, outside of its time; every rank calls it.
+
+        Returns
+        -------
+        mapping of float64 arrays, shape (A,)
+            For this rank's agents, by variable of the record.
+        """
+        return {}

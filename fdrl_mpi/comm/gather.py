@@ -5,11 +5,11 @@ from mpi4py import MPI
 
 from fdrl_mpi.aggregation.views import Stack, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.world import World
 
 
-class Gather:
+class Gather(Collective):
     """One `MPI_Gather` of the rows to the root, and one `MPI_Bcast` of the model.
 
     The root holds K + A rows of d values; its own A rows mean nothing and stay 0.

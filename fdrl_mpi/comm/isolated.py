@@ -4,11 +4,11 @@ import numpy as np
 
 from fdrl_mpi.aggregation.views import View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.world import World
 
 
-class Isolated:
+class Isolated(Collective):
     """Every agent gets back what it handed in, to the bit.
 
     Parameters

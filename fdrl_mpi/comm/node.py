@@ -9,7 +9,7 @@ from mpi4py import MPI
 from fdrl_mpi.aggregation.sums import BLOCK, LINE, shares, weighted_sum
 from fdrl_mpi.aggregation.views import Received, Stack, Sum, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.shared_memory import SharedMemory
 from fdrl_mpi.comm.tree import CHUNK_BYTES_BETWEEN, TreeLinks, tree_shape
 from fdrl_mpi.comm.world import World
@@ -53,7 +53,7 @@ class NodeMemory:
         self.own_rows: FloatMatrix = self.rows[first : first + len(world.agents)]
 
 
-class Node:
+class Node(Collective):
     """Models in the memory of one node.
 
     An agent's row is its model: handing in costs no copy, and every rank reads the next model in place. Each

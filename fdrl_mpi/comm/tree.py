@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fdrl_mpi.aggregation.views import Sum, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.comm.allreduce import add_own_rows
-from fdrl_mpi.comm.collective import Models, Traffic
+from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.topology.tree import Tree as Shape
 from fdrl_mpi.topology.tree import choose_fan_out, node_tree
@@ -111,7 +111,7 @@ def tree_shape(nodes: Sequence[int], num_params: int, fan_out: int) -> Shape:
     return node_tree(nodes, fan_out or choose_fan_out(len(nodes), num_chunks), num_chunks)
 
 
-class Tree:
+class Tree(Collective):
     """Partial sums travel up a tree to the root, the model travels down it: O(log K) steps.
 
     Parameters

@@ -25,6 +25,7 @@ def agent_rows(
     seconds: Seconds,
     traffic: Traffic,
     evaluated: Mapping[int, Evaluated],
+    measured: Mapping[str, DoubleArray],
     hides_updates: bool,
 ) -> DoubleArray:
     """List the numbers of a rank's agents in the order of `AGENT_VARIABLES`, shape (A, n); NaN: none.
@@ -33,25 +34,25 @@ def agent_rows(
     ----------
     evaluated : mapping
         How an agent did, by its place among those of the rank.
+    measured : mapping
+        What the collective measured, by variable.
     hides_updates : bool
         Leave out what the root must not learn of a single update.
     """
     rank = {name: seconds.get(name, 0.0) for name in ("wait_s", "train_s", "cpu_s", *_RANK_TIMES)}
     rank |= asdict(traffic)
-    rows = [
-        _agent_row(one, rank, len(contributions), evaluated.get(number), hides_updates)
-        for number, one in enumerate(contributions)
-    ]
-    return np.array(rows, np.float64).reshape(-1, len(AGENT_VARIABLES))
+    rows = np.full((len(contributions), len(AGENT_VARIABLES)), nan)
+    for number, contribution in enumerate(contributions):
+        values = _values(contribution, rank, len(contributions)) | _results(evaluated.get(number))
+        if hides_updates:
+            values |= {"weight": nan, "update_norm": nan}
+        values |= {name: float(column[number]) for name, column in measured.items()}
+        rows[number] = [values.get(name, nan) for name in AGENT_VARIABLES]
+    return rows
 
 
-def _agent_row(
-    contribution: Contribution,
-    rank: Mapping[str, float],
-    agents_per_rank: int,
-    evaluated: Evaluated | None,
-    hides_updates: bool,
-) -> list[float]:
+def _values(contribution: Contribution, rank: Mapping[str, float], agents_per_rank: int) -> dict[str, float]:
+    """Name the numbers of one agent; `rank` are those of its rank."""
     stats = contribution.stats
     values: dict[str, float] = {name: rank[name] for name in _RANK_TIMES}
     values |= {name: rank[name] / agents_per_rank for name in _SHARED}
@@ -74,18 +75,28 @@ def _agent_row(
             "rollout_s": stats.rollout_s,
             "update_norm": contribution.update_norm,
         }
-    if hides_updates:
-        values |= {"weight": nan, "update_norm": nan}
-    if evaluated is not None:
-        values["evaluation_return"] = float(evaluated.returns.mean())
-        values["evaluation_length"] = float(evaluated.lengths.mean())
-    return [values.get(name, nan) for name in AGENT_VARIABLES]
+    return values
+
+
+def _results(evaluated: Evaluated | None) -> dict[str, float]:
+    if evaluated is None:
+        return {}
+    return {
+        "evaluation_return": float(evaluated.returns.mean()),
+        "evaluation_length": float(evaluated.lengths.mean()),
+    }
 
 
 def root_row(
-    outcome: Outcome, seconds: Seconds, traffic: Traffic, round_s: float, wall_s: float
+    outcome: Outcome,
+    agents: Mapping[str, DoubleArray],
+    seconds: Seconds,
+    traffic: Traffic,
+    has_global_model: bool,
+    round_s: float,
+    wall_s: float,
 ) -> dict[str, float]:
-    """Name the root's own numbers of a round."""
+    """Name the root's own numbers of a round; `agents` are the columns of the agents' rows."""
     params = outcome.models[0]
     return {
         **{name: seconds.get(name, 0.0) for name in _ROOT_TIMES},
@@ -96,7 +107,8 @@ def root_row(
         "root_sent_messages": traffic.sent_messages,
         "root_received_messages": traffic.received_messages,
         "total_weight": outcome.total_weight,
-        "model_norm": sqrt(float(np.dot(params, params))),
+        "model_norm": sqrt(float(np.dot(params, params))) if has_global_model else nan,
+        "consensus_distance": sqrt(float(np.square(agents["distance_to_mean"]).mean())),
         "round_s": round_s,
         "end_wall_s": wall_s,
         "end_unix_s": time(),

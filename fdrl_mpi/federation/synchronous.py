@@ -205,7 +205,14 @@ class SynchronousRun:
         """Collect every rank's numbers on the root; record and tell them."""
         world, clock, collective = self._parts.world, self._parts.clock, self._parts.collective
         seconds, traffic = clock.take(), collective.traffic.take()
-        mine = agent_rows(outcome.contributions, seconds, traffic, evaluated, collective.hides_updates)
+        mine = agent_rows(
+            outcome.contributions,
+            seconds,
+            traffic,
+            evaluated,
+            collective.measure(),
+            collective.hides_updates,
+        )
         rows = world.gather_agent_rows(mine)
         now = time.perf_counter()
         round_s, self._mark = now - self._mark, now
@@ -214,7 +221,15 @@ class SynchronousRun:
             return
         with clock.phase("record"):
             agents = named_columns(rows)
-            own = root_row(outcome, seconds, traffic, round_s, self._wall_s)
+            own = root_row(
+                outcome,
+                agents,
+                seconds,
+                traffic,
+                collective.has_global_model,
+                round_s,
+                self._wall_s,
+            )
             self._record.append(round, {**agents, **own})
             _warn_of_rejected(round, agents["rejected"])
             if self._plan.evaluates(round) and not collective.has_global_model:

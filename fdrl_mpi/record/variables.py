@@ -47,6 +47,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("sent_messages", _AGENT, "1", "messages with models sent; a collective call of MPI is one"),
     Variable("received_messages", _AGENT, "1", "messages with models received"),
     Variable(
+        "distance_to_mean", _AGENT, "1", "L2 norm of the agent's model minus the mean of all, under gossip"
+    ),
+    Variable(
         "evaluation_return",
         _AGENT,
         "1",
@@ -79,7 +82,13 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("root_sent_messages", _ROUND, "1", "messages with models the root sent"),
     Variable("root_received_messages", _ROUND, "1", "messages with models the root received"),
     Variable("total_weight", _ROUND, "1", "sum of the agents' weights; 0 leaves the model unchanged"),
-    Variable("model_norm", _ROUND, "1", "L2 norm of the published model"),
+    Variable("model_norm", _ROUND, "1", "L2 norm of the published model; NaN where there is none"),
+    Variable(
+        "consensus_distance",
+        _ROUND,
+        "1",
+        "root of the mean square of distance_to_mean (Kong et al., ICML 2021)",
+    ),
 )
 
 AGENT_VARIABLES: tuple[str, ...] = tuple(v.name for v in VARIABLES if v.dimensions == _AGENT)

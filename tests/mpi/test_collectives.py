@@ -19,6 +19,7 @@ from fdrl_mpi.config import CommConfig
 from fdrl_mpi.streams import stream
 
 pytestmark = pytest.mark.mpi(min_size=2)
+WITH_ONE_MODEL = [name for name, kind in COLLECTIVES.items() if kind.has_global_model]
 LENGTHS = [1, 2, 7, 1000, 40_001]
 ROUNDING = {"rtol": 2e-6, "atol": 2e-6}  # sums of few float32 terms of order 1
 
@@ -68,7 +69,7 @@ def _make(world, name, d, **settings):
 
 @pytest.mark.parametrize("pattern", ["equal", "different", "one absent", "one alone"])
 @pytest.mark.parametrize("d", LENGTHS)
-@pytest.mark.parametrize("name", COLLECTIVES)
+@pytest.mark.parametrize("name", WITH_ONE_MODEL)
 def test_published_model_is_the_weighted_mean_on_every_rank(world, on_all_ranks, name, d, pattern):
     weights = _weights(pattern, world.num_agents)
     expected = np.average([_update(a, d) for a in _agents(world)], axis=0, weights=weights)
@@ -90,7 +91,7 @@ def test_update_of_an_absent_agent_is_never_looked_at(world, on_all_ranks, name)
     on_all_ranks(np.allclose(params, 3.0, rtol=1e-6), "a NaN got through")
 
 
-@pytest.mark.parametrize("name", COLLECTIVES)
+@pytest.mark.parametrize("name", WITH_ONE_MODEL)
 def test_single_agent_gets_its_model_back_to_the_bit(world, on_all_ranks, name):
     weights = _weights("one alone", world.num_agents)
     params = _publish(_make(world, name, 101), world, weights)[0]
@@ -131,7 +132,7 @@ def test_allreduce_and_tree_show_no_more_than_a_sum(world, on_all_ranks):
 def test_bytes_are_counted_where_they_are_sent(world, on_all_ranks):
     d, agents = 1000, world.num_agents
     counted = {}
-    for name in COLLECTIVES:
+    for name in WITH_ONE_MODEL:
         collective = _make(world, name, d)
         _publish(collective, world, [1.0] * agents)
         counted[name] = collective.traffic.take()

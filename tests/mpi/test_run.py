@@ -297,6 +297,30 @@ def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks
             on_all_ranks(True)
 
 
+def test_gossiping_agents_keep_models_of_their_own_and_their_distance_is_recorded(
+    world, on_all_ranks, run_dir
+):
+    changes = {
+        "comm__collective": "gossip",
+        "comm__gossip__graph": "ring",
+        "aggregation__weighting": "uniform",
+    }
+    whole, part = _config(run_dir, run__name="unbroken", **changes), _config(run_dir, rounds="2", **changes)
+    for config in (whole, part, _config(run_dir, **changes)):
+        on_all_ranks(_run(world, config) == 0)
+    if not world.is_root:
+        states = [_state(config, 4, world.rank) for config in (whole, part)]
+        on_all_ranks(not _different(*states), f"resumed, they differ in {_different(*states)}")
+        return
+    on_all_ranks("params" not in _state(whole, 4, 0), "the root has no model")
+    values = read_metrics(f"{run_dir}/run/metrics.h5").values
+    models = np.array([_state(whole, 4, agent)["params"] for agent in range(1, world.size)], np.float64)
+    distances = np.linalg.norm(models - models.mean(axis=0), axis=1)
+    assert np.allclose(values["distance_to_mean"][-1], distances, atol=1e-6)
+    assert np.allclose(values["consensus_distance"][-1], np.sqrt(np.square(distances).mean()), atol=1e-6)
+    assert np.isfinite(values["evaluation_return"][-1]).all()
+
+
 def test_worlds_differ_between_agents_and_are_recorded(world, on_all_ranks, run_dir):
     on_all_ranks(_run(world, _config(run_dir, rounds="1")) == 0)
     if world.is_root:
