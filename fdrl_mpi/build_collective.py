@@ -1,10 +1,12 @@
 """From names in a configuration to what moves the models."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from fdrl_mpi.aggregation.views import View
+from fdrl_mpi.aggregation.weighting import largest_weight
 from fdrl_mpi.arrays import DoubleArray, IntVector
 from fdrl_mpi.comm.allreduce import Allreduce
 from fdrl_mpi.comm.collective import Collective
@@ -19,14 +21,16 @@ from fdrl_mpi.topology import graph
 
 LOG = logging.getLogger(__name__)
 
-COLLECTIVES: dict[str, type[Collective]] = {
-    "allreduce": Allreduce,
-    "gather": Gather,
-    "gossip": Gossip,
-    "node": Node,
-    "tree": Tree,
+GIVES = {
+    "allreduce": View.SUM,
+    "auto": View.STACK,
+    "gather": View.STACK,
+    "gossip": View.SUM,
+    "node": View.STACK,
+    "secure_ring": View.SUM,
+    "tree": View.SUM,
 }
-"""What a name in the configuration means for the rules: which view it gives, whether there is one model."""
+"""What each collective lets be seen at most."""
 
 GRAPHS = {
     "ring": graph.ring,
@@ -51,7 +55,31 @@ def make_collective(config: Config, world: World, num_params: int, needs: View) 
         return Isolated(world, num_params)
     if config.comm.collective == "gossip":
         return Gossip(world, num_params, mixing_matrix(config.comm.gossip, world.num_agents, config.seed))
+    if config.comm.collective == "secure_ring":
+        return _secure_ring(config, world, num_params)
     return collective_of(config.comm, world, num_params, needs)
+
+
+def _secure_ring(config: Config, world: World, num_params: int) -> Collective:
+    from fdrl_mpi.comm.secure_ring import SecureRing, SecureSettings  # cryptography: 10 ms a rank
+
+    secure = config.comm.secure
+    if world.is_root and secure.identity == "none":
+        LOG.warning(
+            "secure sum without identities: nobody proves who it is, so only a passive root is withstood, "
+            "and a network that changes nothing; give every party a key with comm.secure.identity = roster"
+        )
+    settings = SecureSettings(
+        secure.ring_degree,
+        secure.colluders,
+        secure.dropouts,
+        secure.range,
+        largest_weight(config.aggregation.weighting, config.learner.budget),
+        Path(secure.roster) if secure.identity == "roster" else None,
+        secure.private_key,
+        config.comm.fan_out,
+    )
+    return SecureRing(world, num_params, settings)
 
 
 def mixing_matrix(gossip: GossipConfig, num_agents: int, seed: int) -> DoubleArray:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from fdrl_mpi.envs.heterogeneity import Distribution, Uniform
-from fdrl_mpi.rl.hyperparameters import Count, NonNegative, PPOConfig, Text, about
+from fdrl_mpi.rl.hyperparameters import Count, NonNegative, Positive, PPOConfig, Text, about
 
 MAY_DIFFER_ON_RESUME = ("rounds", "agents_per_rank", "run", "log", "evaluation", "checkpoint")
 """Keys and sections that a resumed run may change; any other difference makes it another experiment."""
@@ -99,21 +99,44 @@ class GossipConfig(_Section, frozen=True, kw_only=True):
     ] = 0.0
 
 
+class SecureConfig(_Section, frozen=True, kw_only=True):
+    """The secure sum: what it withstands, and who the parties are."""
+
+    identity: Annotated[
+        Literal["none", "roster"],
+        about("roster: parties sign who they are; none: only a root that follows the protocol is withstood"),
+    ] = "none"
+    roster: Annotated[str, about("file with the public key of every party, for identity = roster")] = ""
+    private_key: Annotated[
+        str, about("file with a party's private key; {party} stands for its id: 0 is the root")
+    ] = "party_{party}.pem"
+    ring_degree: Annotated[Count, about("neighbours on each side with which a party shares masks")] = 4
+    colluders: Annotated[
+        int, Meta(ge=0), about("parties that may work with the root, T: 2 ring_degree >= T + dropouts + 1")
+    ] = 1
+    dropouts: Annotated[int, Meta(ge=0), about("parties that may be lost without weakening the ring, D")] = 0
+    range: Annotated[
+        Positive, about("largest change of a parameter in a round, times its weight; larger ones are cut")
+    ] = 4.0
+
+
 class CommConfig(_Section, frozen=True, kw_only=True):
     """How updates move between ranks."""
 
     collective: Annotated[
-        Literal["auto", "node", "tree", "allreduce", "gather", "gossip"],
+        Literal["auto", "node", "tree", "allreduce", "gather", "secure_ring", "gossip"],
         about(
             "auto: what suits job, model and rule; node: memory that the ranks of a node share, nodes along "
             "a tree; tree: sums along a tree; allreduce: MPI's own sum; gather: the root gets every update; "
-            "gossip: neighbours mix their models, there is no common one"
+            "secure_ring: nobody learns more than the sum; gossip: neighbours mix their models, there is no "
+            "common one"
         ),
     ] = "auto"
     fan_out: Annotated[
         int, Meta(ge=0), about("most children of a rank in a tree, at least 2; 0: chosen between 2 and 8")
     ] = 0
     gossip: GossipConfig = GossipConfig()
+    secure: SecureConfig = SecureConfig()
 
 
 class ParticipationConfig(_Section, frozen=True, kw_only=True):

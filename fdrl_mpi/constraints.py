@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from fdrl_mpi.build import RULES
-from fdrl_mpi.build_collective import COLLECTIVES, mixing_matrix
+from fdrl_mpi.build_collective import GIVES, mixing_matrix
 from fdrl_mpi.config import Config
 from fdrl_mpi.federation.participation import cohort_size
+from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
+from fdrl_mpi.topology.ring import check_ring_degree
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
 
@@ -27,6 +29,7 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
         *_budget(config),
         *_fan_out(config),
         *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
+        *_secure_ring(config, max(world_size - 1, 1)),
         *_rule(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_mode(config),
         *_engine(config),
@@ -105,10 +108,49 @@ def _gossip(config: Config, num_agents: int) -> Iterator[Problem]:
         )
 
 
+def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
+    if config.comm.collective != "secure_ring":
+        return
+    secure, num_agents = config.comm.secure, num_parties * config.agents_per_rank
+    if config.mode == "centralised":
+        yield Problem(
+            'mode = "centralised" with comm.collective = "secure_ring"',
+            "one learner has all the worlds, and a sum of one is no secret",
+            "choose another collective or another mode",
+        )
+    try:
+        check_ring_degree(num_parties, secure.ring_degree, secure.colluders, secure.dropouts)
+    except ValueError as error:
+        yield Problem(
+            f"comm.secure.ring_degree = {secure.ring_degree}, colluders = {secure.colluders} and dropouts = "
+            f"{secure.dropouts} with {num_parties} parties",
+            str(error),
+            "start more ranks, raise comm.secure.ring_degree, or withstand fewer",
+        )
+    size = cohort_size(num_agents, config.participation.fraction)
+    if size < num_agents and size < secure.colluders + secure.dropouts + 2:
+        yield Problem(
+            f"comm.collective = secure_ring with cohorts of {size}",
+            f"with {secure.colluders} colluders and {secure.dropouts} dropouts, fewer than two honest agents "
+            "may be left, and a sum of one is no secret",
+            "raise participation.fraction or start more ranks",
+        )
+    try:
+        fraction_bits(num_agents, secure.range)
+    except ValueError as error:
+        yield Problem(f"comm.secure.range = {secure.range}", str(error), "choose a smaller comm.secure.range")
+    if secure.identity == "roster" and not secure.roster:
+        yield Problem(
+            'comm.secure.identity = "roster" with no comm.secure.roster',
+            "the public keys of the parties are in that file",
+            "name the file; python -m fdrl_mpi.roster makes one with the keys",
+        )
+
+
 def _rule(config: Config, num_agents: int) -> Iterator[Problem]:
     rule, name = RULES[config.aggregation.rule], config.comm.collective
-    if name != "auto" and COLLECTIVES[name].gives < rule.needs:
-        seeing = [name for name, other in COLLECTIVES.items() if other.gives >= rule.needs]
+    if GIVES[name] < rule.needs:
+        seeing = [name for name, gives in GIVES.items() if gives >= rule.needs]
         yield Problem(
             f"aggregation.rule = {config.aggregation.rule} with comm.collective = {config.comm.collective}",
             "the rule looks at single updates, the collective shows only their sum",

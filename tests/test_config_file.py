@@ -168,7 +168,7 @@ def test_whole_numbers_are_accepted_for_numbers():
         ("learner.clip_value", "1", "true or false"),
         ("learner.network.hidden", "[64, 0]", "a list, each item a whole number of at least 1"),
         ("learner.network.hidden", "64", "a list, each item a whole number of at least 1"),
-        ("comm.collective", "gathr", "one of allreduce, auto, gather, gossip, node, tree"),
+        ("comm.collective", "gathr", "one of allreduce, auto, gather, gossip, node, secure_ring, tree"),
         ("learner.name", "pppo", "one of ppo"),
         ("run.name", "", "text that is not empty"),
         ("learner", "ppo", "a table"),
@@ -263,7 +263,7 @@ def test_all_problems_are_reported_at_once(tmp_path):
         'rounds = "many": expected a whole number of at least 1',
         "learner.lr = -1: expected a number above 0",
         "unknown key `learner.lrr`",
-        'comm.collective = "bus": expected one of allreduce, auto, gather, gossip, node, tree',
+        'comm.collective = "bus": expected one of allreduce, auto, gather, gossip, node, secure_ring, tree',
     ):
         assert part in text
 

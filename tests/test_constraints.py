@@ -116,3 +116,21 @@ def test_gossip_that_would_not_agree_is_refused(changes, agents, said):
 def test_tree_without_branches_is_refused():
     (problem,) = _problems(("comm.fan_out", "1"))
     assert "choose 2 or more" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "agents", "said"),
+    [
+        ([], 2, "a sum of one is no secret"),
+        ([("comm.secure.colluders", "7"), ("comm.secure.ring_degree", "3")], 16, "4 are needed"),
+        ([("comm.secure.range", "10000")], 16, "choose a smaller comm.secure.range"),
+        ([("comm.secure.identity", "roster")], 16, "fdrl_mpi.roster makes one"),
+        ([("participation.fraction", "0.1")], 16, "raise participation.fraction"),
+        ([("mode", "centralised")], 16, "a sum of one is no secret"),
+    ],
+)
+def test_secure_sum_that_protects_nobody_is_refused(changes, agents, said):
+    secure = [("comm.collective", "secure_ring")]
+    assert _problems(*secure, world_size=17) == []
+    (problem,) = _problems(*secure, *changes, world_size=agents + 1)
+    assert said in str(problem)

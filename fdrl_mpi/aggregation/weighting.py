@@ -21,3 +21,8 @@ def by_episodes(env_steps: int, num_episodes: int) -> float:
 Weighting = Callable[[int, int], float]
 
 WEIGHTINGS: dict[str, Weighting] = {"uniform": uniform, "samples": by_samples, "episodes": by_episodes}
+
+
+def largest_weight(name: str, env_steps: int) -> float:
+    """Bound the weight of an agent that takes so many steps in a round, whatever it does with them."""
+    return 1.0 if name == "uniform" else float(env_steps)

@@ -70,12 +70,21 @@ class TreeLinks:
             part = vector[chunk]
             for child, request in enumerate(arrived):
                 request.Wait()
-                part += self._inbox[number % 2, child, : len(part)]
+                received = self._inbox[number % 2, child, : len(part)]
+                self.note_received(child, received)
+                part += received
                 self._traffic.received(part.nbytes)
             if self._parent >= 0:
+                self.note_sent(part)
                 sends.append(self._comm.Isend(part, self._parent, UP))
                 self._traffic.sent(part.nbytes)
         MPI.Request.Waitall(sends)
+
+    def note_sent(self, part: Vector) -> None:
+        """Look at what goes to the parent; for links that authenticate it."""
+
+    def note_received(self, child: int, part: Vector) -> None:
+        """Look at what came from a child, by its number."""
 
     def hand_down(self, vector: Vector) -> None:
         """Give rank 0's vector to all ranks, in place."""

@@ -40,6 +40,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("train_cpu_s", _AGENT, "s", "processor time of local training"),
     Variable("cpu_s", _AGENT, "s", "processor time of the agent's rank in the round, waiting included"),
     Variable("encode_s", _AGENT, "s", "time to form and weigh the update"),
+    Variable("mask_s", _AGENT, "s", "time to expand the masks of a secure sum, beside the training"),
+    Variable("mask_wait_s", _AGENT, "s", "part of encode_s: waiting for masks that were not ready"),
     Variable("wait_s", _AGENT, "s", "time waited for slower agents, and for others of the same rank"),
     Variable("exchange_s", _AGENT, "s", "time in the collective, publication included"),
     Variable("sent_bytes", _AGENT, "bytes", "bytes of models sent, by MPI or in shared memory"),

@@ -297,6 +297,25 @@ def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks
             on_all_ranks(True)
 
 
+def test_run_with_the_secure_sum_equals_the_oracle_to_fixed_point_and_tells_no_weights(
+    world, on_all_ranks, run_dir
+):
+    config = _config(run_dir, rounds="1", comm__collective="secure_ring")
+    if world.size < 4:
+        with pytest.raises(Refusal, match="a sum of one is no secret"):
+            Session(config, world)
+        return
+    on_all_ranks(_run(world, config) == 0)
+    oracle = _oracle(config, world.num_agents)
+    on_all_ranks(np.allclose(_model(config, 1), oracle, rtol=1e-6, atol=1e-6))
+    if world.is_root:
+        values = read_metrics(f"{run_dir}/run/metrics.h5").values
+        hidden = ("weight", "update_norm")
+        assert all(np.isnan(values[name]).all() for name in hidden)
+        assert (values["mask_s"] > 0.0).all()
+    on_all_ranks(_run(world, _config(run_dir, rounds="2", comm__collective="secure_ring")) == 0)
+
+
 def test_gossiping_agents_keep_models_of_their_own_and_their_distance_is_recorded(
     world, on_all_ranks, run_dir
 ):
