@@ -42,7 +42,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m fdrl_mpi.roster",
         description=__doc__,
         epilog="A party is the root (0) or a rank with agents (the id of its first agent). Whoever runs a "
-        "host may make the keys of its parties there (--parties) and send the lines of its roster to the others.",
+        "host may make the keys of its parties there (--parties) and send their lines to the others.",
     )
     parser.add_argument("folder", type=Path, help="where the keys go; made if it does not exist")
     which = parser.add_mutually_exclusive_group(required=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.handshake import shake_hands
 from fdrl_mpi.comm.tree import TreeLinks, Vector, chunk_bytes, tree_shape
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.privacy.channel import TAG_BYTES, Authenticator, Kind, nonce, seal, unseal
+from fdrl_mpi.privacy.channel import TAG_BYTES, Authenticator, Channel, Kind, nonce
 from fdrl_mpi.privacy.expansion import SEED_BYTES, Expander, fresh_seed
 from fdrl_mpi.privacy.fixed_point import FixedPoint, WordVector, fraction_bits
 from fdrl_mpi.privacy.keys import PairKeys, TamperError
@@ -27,7 +27,7 @@ from fdrl_mpi.topology.tree import Tree as Shape
 
 LOG = logging.getLogger(__name__)
 MOST_ATTEMPTS = 3
-TRAILER, ECHO = 103, 104
+REVEAL, ECHO = 103, 104
 """Tags of messages."""
 DIGEST_BYTES = 32
 
@@ -151,11 +151,14 @@ class SecureRing(Collective):
         partners = [rank for rank in (shape.parents[world.rank], *shape.children[world.rank]) if rank >= 0]
         shaken = shake_hands(world, settings.ring_degree, partners, settings.roster, settings.private_key)
         self._neighbours, self._pairs = shaken.neighbours, shaken.pairs
-        size = chunk_bytes(world.nodes)
-        self._up = AuthenticatedLinks(world.comm, shape, num_params + 1, size, self.traffic, shaken.pairs)
-        self._down = TreeLinks(world.comm, shape, num_params, np.float32, size, self.traffic)
+        self._channels = {rank: Channel(keys) for rank, keys in shaken.pairs.items()}
+        self._up = AuthenticatedLinks(world, shape, num_params + 1, self.traffic, shaken.pairs)
+        self._down = TreeLinks(
+            world.comm, shape, num_params, np.float32, chunk_bytes(world.nodes), self.traffic
+        )
         self._expander = Expander(num_params + 1)
-        self._upload: WordVector = np.zeros(num_params + 1, np.uint32)
+        self._wire: WordVector = np.zeros(self._up.total_length, np.uint32)
+        self._upload: WordVector = self._wire[: num_params + 1]
         self._mask_words: WordVector = np.zeros(0 if world.is_root else num_params + 1, np.uint32)
         self._published: FloatVector = np.zeros(num_params, np.float32)
         self._last: FloatVector = np.zeros(num_params, np.float32)
@@ -187,13 +190,13 @@ class SecureRing(Collective):
                 return None
             self._attempt += 1
             self._mask = self._expand()
+            self._up.begin(self._round, self._attempt)
             self._write_upload()
-        seeds = self._reveal()
-        return self._unmask(seeds) if seeds else None
+        return self._unmask() if self._reveal() else None
 
     def publish(self, params: FloatVector) -> Models:
         """Hand the root's `params` down, and have all parties compare what they got."""
-        if self._world.is_root:
+        if self._world.is_root and params is not self._published:
             self._published[:] = params
         self._down.hand_down(self._published)
         self.state = State.COMMIT
@@ -217,6 +220,7 @@ class SecureRing(Collective):
     def _prepare(self) -> None:
         """Begin with the masks of the next round, beside whatever this rank does."""
         self._round, self._attempt = self._round + 1, 0
+        self._up.begin(self._round, self._attempt)
         if not self._world.is_root:
             self._preparation = self._thread.submit(self._expand)
 
@@ -240,11 +244,13 @@ class SecureRing(Collective):
         if self._world.is_root:
             upload.fill(0)
             return
-        upload[:] = self._mask.words
+        before = self._mask.words
+        upload[-1] = before[-1]
         for row, model, weight in zip(self.rows, self._models, self._own_weights, strict=True):
             share = float(weight) / self._largest_weight
             if share > 0.0:
-                num_clipped = self._code.encode(row, model, share, upload[:-1], upload[:-1])
+                num_clipped = self._code.encode(row, model, share, before[:-1], upload[:-1])
+                before = upload
                 upload[-1:] += np.uint32(self._code.encode_number(share))
                 if num_clipped:
                     LOG.warning(
@@ -252,56 +258,58 @@ class SecureRing(Collective):
                         num_clipped,
                         self._code.largest,
                     )
+        if before is not upload:
+            upload[:] = before
 
     def _upload_together(self) -> bool:
         """Add up all uploads; return whether everyone is in the sum and nothing was changed on the way."""
         self.state = State.UPLOAD
-        self._up.begin(self._round, self._attempt)
-        self._up.add_up(self._upload)
-        present = self._up.finish()
-        is_complete = self._from_root(Kind.CLOSE, bytes([present == set(range(self._world.size))]))
+        self._up.add_up(self._wire)
+        is_complete = self._from_root(Kind.CLOSE, bytes([self._up.has_everyone]))
         self.state = State.CLOSE
         if not is_complete[0]:
             self._audit("attempt %d: an upload is missing or was tampered with", self._attempt)
         return bool(is_complete[0])
 
-    def _reveal(self) -> list[bytes]:
-        """Show this party's own mask to the root, and to nobody else; the root returns all of them."""
-        self.state = State.REVEAL
-        world, size = self._world, SEED_BYTES + TAG_BYTES
-        name = nonce(Kind.REVEAL, self._round, self._attempt)
-        if not world.is_root:
-            sealed = seal(self._pairs[0].sending, name, bytes(self._mask.own_seed))
-            self._mask.own_seed[:] = bytes(SEED_BYTES)
-            world.comm.Gather(np.frombuffer(sealed, np.uint8), None)
-            self.traffic.sent(size)
-            return []
-        table = np.zeros((world.size, size), np.uint8)
-        world.comm.Gather(MPI.IN_PLACE, table)
-        self.traffic.received(table[1:].nbytes)
-        try:
-            return [
-                unseal(self._pairs[rank].receiving, name, table[rank].tobytes())
-                for rank in range(1, world.size)
-            ]
-        except TamperError as error:
-            self._audit("%s; the model stays", error)
-            return []
+    def _reveal(self) -> bool:
+        """Show this party's own mask to the root, and to nobody else.
 
-    def _unmask(self, seeds: list[bytes]) -> Sum | None:
-        """Take the parties' own masks off the sum and return the mean of the local models."""
+        The root takes each mask off the sum as it arrives; it returns whether it had all of them.
+        """
+        self.state = State.REVEAL
+        comm, name = self._world.comm, nonce(Kind.REVEAL, self._round, self._attempt)
+        if not self._world.is_root:
+            sealed = self._channels[0].seal(name, bytes(self._mask.own_seed))
+            self._mask.own_seed[:] = bytes(SEED_BYTES)
+            comm.Send(sealed, 0, REVEAL)
+            self.traffic.sent(len(sealed))
+            return False
+        inbox = [bytearray(SEED_BYTES + TAG_BYTES) for _ in range(1, self._world.size)]
+        requests = [comm.Irecv(sealed, rank, REVEAL) for rank, sealed in enumerate(inbox, 1)]
+        is_complete = True
+        while arrived := MPI.Request.Waitsome(requests):
+            try:
+                seeds = [self._channels[n + 1].unseal(name, bytes(inbox[n])) for n in arrived]
+                self._expander.add(self._upload, [], seeds)
+            except TamperError as error:
+                is_complete = False
+                self._audit("%s; the model stays", error)
+        self.traffic.received(sum(map(len, inbox)), len(inbox))
+        return is_complete
+
+    def _unmask(self) -> Sum | None:
+        """Turn the sum without masks into the mean of the local models."""
         self.state = State.UNMASK
-        self._expander.add(self._upload, [], seeds)
-        values = self._code.decode(self._upload)
-        if values[-1] <= 0.0:
+        (total_weight,) = self._code.decode(self._upload[-1:])
+        if total_weight <= 0.0:
             self._audit("the weights add up to nothing; the model stays")
             return None
-        values /= values[-1]
-        values[:-1] += self._models[0]
-        return Sum(values[:-1].astype(np.float32), 1.0)
+        self._code.decode_mean(self._upload[:-1], total_weight, self._models[0], out=self._published)
+        return Sum(self._published, 1.0)
 
     def _is_the_same_everywhere(self) -> bool:
         """Compare the digest of the model with the root and with the neighbours."""
+        self._world.barrier()  # where ranks share cores, digests must not hold up models on their way
         own = hashlib.sha256(self._published.data).digest()
         try:
             is_good = self._from_root(Kind.MODEL, own) == own
@@ -324,14 +332,14 @@ class SecureRing(Collective):
         if world.is_root:
             table = np.zeros((world.size, size), np.uint8)
             for rank in range(1, world.size):
-                table[rank] = np.frombuffer(seal(self._pairs[rank].sending, name, message), np.uint8)
+                table[rank] = np.frombuffer(self._channels[rank].seal(name, message), np.uint8)
             world.comm.Scatter(table, MPI.IN_PLACE)
             self.traffic.sent(table[1:].nbytes)
             return message
         sealed = np.empty(size, np.uint8)
         world.comm.Scatter(None, sealed)
         self.traffic.received(size)
-        return unseal(self._pairs[0].receiving, name, sealed.tobytes())
+        return self._channels[0].unseal(name, sealed.tobytes())
 
     def _echo(self, own: bytes) -> bool:
         """Compare digests with the neighbours: a root that tells them different things is found out."""
@@ -339,15 +347,13 @@ class SecureRing(Collective):
         inbox = {rank: bytearray(DIGEST_BYTES + TAG_BYTES) for rank in self._neighbours}
         requests = [comm.Irecv(buffer, rank, ECHO) for rank, buffer in inbox.items()]
         for rank in self._neighbours:
-            requests.append(comm.Isend(seal(self._pairs[rank].sending, name, own), rank, ECHO))
+            requests.append(comm.Isend(self._channels[rank].seal(name, own), rank, ECHO))
         MPI.Request.Waitall(requests)
         size = len(inbox) * (DIGEST_BYTES + TAG_BYTES)
         self.traffic.sent(size, len(inbox))
         self.traffic.received(size, len(inbox))
         try:
-            heard = [
-                unseal(self._pairs[rank].receiving, name, bytes(sealed)) for rank, sealed in inbox.items()
-            ]
+            heard = [self._channels[rank].unseal(name, bytes(sealed)) for rank, sealed in inbox.items()]
         except TamperError:
             return False
         return all(digest == own for digest in heard)
@@ -360,57 +366,75 @@ class SecureRing(Collective):
 class AuthenticatedLinks(TreeLinks):
     """Links of a tree over which nothing is changed unnoticed.
 
-    Every edge has a key. After its chunks a rank sends its parent a trailer: which ranks are in the sum, and
-    the tag of chunks and list. The list of a child whose tag is wrong is dropped.
+    Every edge has a key. The last chunk ends with a trailer: which ranks are in the sum, and the tag of all
+    that came before. The list of a child whose tag is wrong is dropped.
+
+    Parameters
+    ----------
+    world : World
+    shape : topology.tree.Tree
+    length : int
+        Words of a vector, without the trailer.
+    traffic : Traffic
+    pairs : mapping of PairKeys
+        By rank.
     """
 
     def __init__(
-        self,
-        comm: MPI.Comm,
-        shape: Shape,
-        length: int,
-        chunk_size: int,
-        traffic: Traffic,
-        pairs: Mapping[int, PairKeys],
+        self, world: World, shape: Shape, length: int, traffic: Traffic, pairs: Mapping[int, PairKeys]
     ) -> None:
-        super().__init__(comm, shape, length, np.uint32, chunk_size, traffic)
-        self._pairs = pairs
-        self._rank, self._size = comm.Get_rank(), comm.Get_size()
+        self._length, self._list_words = length, -(-world.size // 32)
+        self.total_length = length + self._list_words + TAG_BYTES // 4
+        size = chunk_bytes(world.nodes)
+        super().__init__(world.comm, shape, self.total_length, np.uint32, size, traffic)
+        self._rank, self._pairs = world.rank, pairs
+        self._last, self._last_start = len(self._chunks) - 1, self._chunks[-1].start
+        if length < self._last_start:  # a trailer is never cut in two
+            self._chunks[-2:] = [slice(self._chunks[-2].start, self.total_length)]
+            self._last, self._last_start = len(self._chunks) - 1, self._chunks[-1].start
+            widest = max(chunk.stop - chunk.start for chunk in self._chunks)
+            self._inbox = np.empty((2, len(self._children), widest), np.uint32)
         self._outgoing: Authenticator | None = None
-        self._incoming: Sequence[Authenticator] = ()
+        self._incoming: list[Authenticator] = []
+        self._everyone = (1 << world.size) - 1
+        self._present = 0
 
     def begin(self, round: int, attempt: int) -> None:
         """Name the next sum."""
         name = nonce(Kind.UPLOAD, round, attempt)
+        self._present = 1 << self._rank
         self._incoming = [Authenticator(self._pairs[child].receiving, name) for child in self._children]
         if self._parent >= 0:
             self._outgoing = Authenticator(self._pairs[self._parent].sending, name)
 
-    def note_sent(self, part: Vector) -> None:
-        """Authenticate what goes to the parent."""
-        if self._outgoing is not None:
+    @property
+    def has_everyone(self) -> bool:
+        """Whether all ranks are in the last sum, on the root."""
+        return self._present == self._everyone
+
+    def take(self, child: int, number: int, received: Vector, part: Vector) -> None:
+        """Authenticate a chunk and add it; note which ranks are in the child's sum."""
+        incoming = self._incoming[child]
+        if number < self._last:
+            incoming.update(received.data)
+            part += received
+            return
+        length = self._length - self._last_start
+        list_end = length + self._list_words
+        incoming.update(received[:list_end].data)
+        part[:length] += received[:length]
+        if incoming.matches(received[list_end:].tobytes()):
+            self._present |= int.from_bytes(received[length:list_end].tobytes(), "little")
+
+    def complete(self, number: int, part: Vector) -> None:
+        """Authenticate a chunk; add the trailer to the last one."""
+        assert self._outgoing is not None
+        if number == self._last:
+            length = self._length - self._last_start
+            list_end = length + self._list_words
+            listed = self._present.to_bytes(4 * self._list_words, "little")
+            part[length:list_end] = np.frombuffer(listed, np.uint32)
+            self._outgoing.update(part[:list_end].data)
+            part[list_end:] = np.frombuffer(self._outgoing.tag(), np.uint32)
+        else:
             self._outgoing.update(part.data)
-
-    def note_received(self, child: int, part: Vector) -> None:
-        """Authenticate what came from a child."""
-        self._incoming[child].update(part.data)
-
-    def finish(self) -> set[int]:
-        """Exchange trailers; return which ranks are in the sum, on the root all of them if all went well."""
-        present = {self._rank}
-        list_bytes = -(-self._size // 8)
-        for child, incoming in zip(self._children, self._incoming, strict=True):
-            trailer = bytearray(list_bytes + TAG_BYTES)
-            self._comm.Recv(trailer, child, TRAILER)
-            self._traffic.received(len(trailer))
-            incoming.update(trailer[:list_bytes])
-            if incoming.matches(bytes(trailer[list_bytes:])):
-                bits = int.from_bytes(trailer[:list_bytes], "little")
-                present |= {rank for rank in range(self._size) if bits >> rank & 1}
-        if self._outgoing is not None:
-            listed = sum(1 << rank for rank in present).to_bytes(list_bytes, "little")
-            self._outgoing.update(listed)
-            trailer = bytearray(listed + self._outgoing.tag())
-            self._comm.Send(trailer, self._parent, TRAILER)
-            self._traffic.sent(len(trailer))
-        return present

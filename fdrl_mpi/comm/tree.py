@@ -71,20 +71,20 @@ class TreeLinks:
             for child, request in enumerate(arrived):
                 request.Wait()
                 received = self._inbox[number % 2, child, : len(part)]
-                self.note_received(child, received)
-                part += received
                 self._traffic.received(part.nbytes)
+                self.take(child, number, received, part)
             if self._parent >= 0:
-                self.note_sent(part)
+                self.complete(number, part)
                 sends.append(self._comm.Isend(part, self._parent, UP))
                 self._traffic.sent(part.nbytes)
         MPI.Request.Waitall(sends)
 
-    def note_sent(self, part: Vector) -> None:
-        """Look at what goes to the parent; for links that authenticate it."""
+    def take(self, child: int, number: int, received: Vector, part: Vector) -> None:
+        """Add a chunk that came from a child to this rank's."""
+        part += received
 
-    def note_received(self, child: int, part: Vector) -> None:
-        """Look at what came from a child, by its number."""
+    def complete(self, number: int, part: Vector) -> None:
+        """Do what is to be done to a chunk before it goes to the parent."""
 
     def hand_down(self, vector: Vector) -> None:
         """Give rank 0's vector to all ranks, in place."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
-from fdrl_mpi.privacy.keys import TamperError
+from fdrl_mpi.privacy.keys import PairKeys, TamperError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -38,23 +38,34 @@ def nonce(kind: Kind, round: int, attempt: int) -> bytes:
     return struct.pack("<QHH", round, attempt, kind)
 
 
-def seal(key: bytes, name: bytes, message: bytes) -> bytes:
-    """Encrypt and authenticate a short message; it grows by 16 bytes."""
-    return AESGCM(key).encrypt(name, message, None)
+class Channel:
+    """Short messages to and from one other party; each grows by 16 bytes.
 
-
-def unseal(key: bytes, name: bytes, sealed: bytes) -> bytes:
-    """Return the message.
-
-    Raises
-    ------
-    TamperError
-        If it is not the one that was sealed with this key under this name.
+    Parameters
+    ----------
+    keys : PairKeys
+        What the two parties share.
     """
-    try:
-        return AESGCM(key).decrypt(name, sealed, None)
-    except InvalidTag:
-        raise TamperError("a message is not what its sender sent") from None
+
+    def __init__(self, keys: PairKeys) -> None:
+        self._sending, self._receiving = AESGCM(keys.sending), AESGCM(keys.receiving)
+
+    def seal(self, name: bytes, message: bytes) -> bytes:
+        """Encrypt and authenticate a message."""
+        return self._sending.encrypt(name, message, None)
+
+    def unseal(self, name: bytes, sealed: bytes) -> bytes:
+        """Return a message.
+
+        Raises
+        ------
+        TamperError
+            If it is not the one that the other party sealed under this name.
+        """
+        try:
+            return self._receiving.decrypt(name, sealed, None)
+        except InvalidTag:
+            raise TamperError("a message is not what its sender sent") from None
 
 
 class Authenticator:

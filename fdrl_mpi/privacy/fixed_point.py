@@ -103,6 +103,25 @@ class FixedPoint:
         """Return the real numbers that sums of encoded values stand for, float64, shape (n,)."""
         return words.view(np.int32).astype(np.float64) * 2.0**-self.fraction_bits
 
+    def decode_mean(
+        self, words: WordVector, total_weight: float, origin: FloatVector, out: FloatVector
+    ) -> None:
+        """Write ``origin + decode(words) / total_weight``, formed in float64.
+
+        Parameters
+        ----------
+        words : uint32 array, shape (n,)
+        origin, out : float32 arrays, shape (n,)
+        """
+        factor = 2.0**-self.fraction_bits / total_weight
+        scaled = np.empty(min(BLOCK, len(words)))
+        for start in range(0, len(words), BLOCK):
+            block = slice(start, min(start + BLOCK, len(words)))
+            part = scaled[: block.stop - start]
+            np.multiply(words[block].view(np.int32), factor, out=part)
+            np.add(part, origin[block], out=part)
+            out[block] = part
+
     @property
     def _limit(self) -> float:
         """The largest float32 that is no larger than c 2^F."""

@@ -56,7 +56,7 @@ def _mean(world, d, round=0, weight=_weight):
 
 
 @pytest.mark.parametrize("agents_per_rank", [1, 3])
-@pytest.mark.parametrize("d", [1, 2, 1000, 200_003])
+@pytest.mark.parametrize("d", [1, 2, 1000, 131_067, 131_071, 200_003])
 @pytest.mark.parametrize("ring_degree", [1, 2, 4])
 def test_published_model_is_the_weighted_mean_to_fixed_point(
     world, on_all_ranks, agents_per_rank, d, ring_degree
@@ -91,7 +91,9 @@ def _spied_uploads(monkeypatch, collective):
     """Keep what this rank uploads before anything is added to it."""
     seen = []
     add_up = collective._up.add_up
-    monkeypatch.setattr(collective._up, "add_up", lambda v: (seen.append(v.copy()), add_up(v)))
+    monkeypatch.setattr(
+        collective._up, "add_up", lambda wire: (seen.append(collective._upload.copy()), add_up(wire))
+    )
     return seen
 
 
@@ -177,15 +179,15 @@ def test_change_outside_the_range_is_cut_and_told_where_it_happened(world, on_al
 
 def _flip_uploads(monkeypatch, links, attempts):
     """Flip a bit of what comes from the first child in the first attempts."""
-    original, left = links.note_received, [attempts]
+    original, left = links.take, [attempts]
 
-    def flipping(child, part):
+    def flipping(child, number, received, part):
         if left[0] and child == 0:
             left[0] -= 1
-            part.view(np.uint8)[0] ^= 1
-        original(child, part)
+            received.view(np.uint8)[0] ^= 1
+        original(child, number, received, part)
 
-    monkeypatch.setattr(links, "note_received", flipping)
+    monkeypatch.setattr(links, "take", flipping)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -217,14 +219,15 @@ def test_upload_that_is_changed_every_time_gives_the_round_up_with_the_model_as_
 def test_changed_reveal_gives_the_round_up(world, on_all_ranks, monkeypatch, caplog):
     collective, models = SecureRing(world, 100, SETTINGS), _start(world, 100)
     if world.rank == 1:
-        original = secure_ring.seal
+        channel = collective._channels[0]
+        original = channel.seal
 
-        def seal(key, name, message):
-            sealed = original(key, name, message)
+        def seal(name, message):
+            sealed = original(name, message)
             is_reveal = name == nonce(Kind.REVEAL, 1, 0)
             return bytes([sealed[0] ^ 1]) + sealed[1:] if is_reveal else sealed
 
-        monkeypatch.setattr(secure_ring, "seal", seal)
+        monkeypatch.setattr(channel, "seal", seal)
     after = _round(collective, world, models)
     on_all_ranks(np.array_equal(after[0], models[0]))
     on_all_ranks(not world.is_root or "not what its sender sent; the model stays" in caplog.text)

@@ -72,3 +72,12 @@ def test_encoding_adds_to_what_is_there():
     out = np.array([7], np.uint32)
     code.encode(values, values * 0, 1.0, out, out)
     assert out.tolist() == [7 + 3 * 2**19]
+
+
+def test_mean_is_decoded_around_its_origin_across_blocks():
+    code, values = FixedPoint(22, 4.0), np.linspace(-1.0, 1.0, 150_000, dtype=np.float32)
+    words, out = np.zeros(len(values), np.uint32), np.empty_like(values)
+    for weight in (0.5, 1.0):
+        code.encode(values, np.zeros_like(values), weight, words, words)
+    code.decode_mean(words, 1.5, values[::-1], out)
+    assert np.allclose(out, values + values[::-1], atol=1e-6)

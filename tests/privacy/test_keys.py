@@ -6,7 +6,7 @@ import os
 import pytest
 
 from fdrl_mpi.privacy import keys
-from fdrl_mpi.privacy.channel import Authenticator, Kind, nonce, seal, unseal
+from fdrl_mpi.privacy.channel import Authenticator, Channel, Kind, nonce
 from fdrl_mpi.privacy.keys import OwnKeys, Roster, TamperError, load_identity, transcript, write_identity
 
 JOB = bytes(16)
@@ -106,18 +106,22 @@ def test_roster_that_lacks_a_party_and_a_wrong_private_key_are_refused(roster):
         book.check_own(1, identities[2])
 
 
-def test_sealed_message_opens_under_its_name_and_key_only():
-    key, name = os.urandom(32), nonce(Kind.REVEAL, 3, 1)
-    sealed = seal(key, name, b"secret")
-    assert unseal(key, name, sealed) == b"secret"
-    others = [
-        (os.urandom(32), name, sealed),
-        (key, nonce(Kind.REVEAL, 3, 2), sealed),
-        (key, name, b"x" + sealed[1:]),
-    ]
-    for other in others:
+def test_sealed_message_opens_for_the_other_party_under_its_name_only():
+    own, introductions = _introduced([1, 2, 3])
+    one, two = (Channel(own[a].pair(introductions[b], b"")) for a, b in ((1, 2), (2, 1)))
+    stranger = Channel(own[3].pair(introductions[1], b""))
+    name = nonce(Kind.REVEAL, 3, 1)
+    sealed = one.seal(name, b"secret")
+    assert two.unseal(name, sealed) == b"secret"
+    flipped = bytes([sealed[0] ^ 1]) + sealed[1:]
+    for channel, other_name, message in [
+        (one, name, sealed),  # a message that is sent back
+        (stranger, name, sealed),
+        (two, nonce(Kind.REVEAL, 3, 2), sealed),
+        (two, name, flipped),
+    ]:
         with pytest.raises(TamperError):
-            unseal(*other)
+            channel.unseal(other_name, message)
 
 
 def test_names_of_messages_differ():
