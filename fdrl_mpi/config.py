@@ -53,7 +53,7 @@ class EnvironmentConfig(_Section, frozen=True, kw_only=True):
             "gym:ID or package.module:Class"
         ),
     ] = "CartPole-v1"
-    num_envs: Annotated[Count, about("environments each agent steps together")] = 8
+    num_envs: Annotated[Count, Meta(le=100_000), about("environments each agent steps together")] = 8
     heterogeneity: Annotated[
         dict[str, Distribution],
         about(
@@ -190,7 +190,7 @@ class Config(_Section, frozen=True, kw_only=True):
         ),
     ] = "federated"
     agents_per_rank: Annotated[
-        Count, about("agents that a rank hosts and trains one after another", "agents")
+        Count, Meta(le=10_000), about("agents that a rank hosts and trains one after another", "agents")
     ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()

@@ -48,7 +48,13 @@ def read(files: Sequence[Path], overrides: Sequence[tuple[str, str]]) -> Config:
     ConfigError
         With every problem, not only the first.
     """
-    problems: list[Problem] = []
+    problems = [
+        Problem(f"--{key}", "its value holds bytes that are not UTF-8", "write it in UTF-8")
+        for key, text in overrides
+        if not _is_unicode(key + text)
+    ]
+    if problems:
+        raise ConfigError(problems)
     tables = [_load(file, problems) for file in files]
     worlds = to_builtins(EnvironmentConfig().heterogeneity) if _keeps_default_id(tables, overrides) else {}
     merged = _combine({"environment": {"heterogeneity": worlds}}, tables, overrides)
@@ -57,6 +63,14 @@ def read(files: Sequence[Path], overrides: Sequence[tuple[str, str]]) -> Config:
         raise ConfigError(problems)
     assert isinstance(config, Config)
     return config
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _load(file: Path, problems: list[Problem]) -> Table:

@@ -9,6 +9,9 @@ from fdrl_mpi.problem import Problem
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.run_directory import RunDirectory
 
+LONGEST_NAME = 255
+"""Bytes of a file name."""
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -40,6 +43,11 @@ def beginning(config: Config, num_agents: int) -> Beginning:
     """Look at the run directory, and at the one to go on from; nothing is changed."""
     own = run_directory(config)
     resume = config.run.resume
+    if any(len(part.encode()) > LONGEST_NAME for part in own.path.parts):
+        too_long = f"a name in it is longer than {LONGEST_NAME} bytes, which file systems do not take"
+        return Beginning(
+            own, False, None, [Problem(f"run directory {own.path}", too_long, "choose a shorter run.name")]
+        )
     if resume == "never":
         return Beginning(own, not own.is_empty(), None, [])
     if resume == "auto" or Path(resume).resolve() == own.path.resolve():
@@ -69,18 +77,25 @@ def _nothing_there(directory: RunDirectory) -> Problem:
 
 def _mismatches(directory: RunDirectory, config: Config, num_agents: int) -> list[Problem]:
     """Compare a run with what is asked for now."""
+    is_own = directory.path == run_directory(config).path
     if not directory.config.is_file():
         return [
             Problem(
                 f"{directory.path} holds files, but no run",
                 f"it has no {directory.config.name}, and a run does not mix with other files",
-                "choose another run.name or run.dir",
+                "choose another run.name or run.dir" if is_own else "name a run directory in run.resume",
             )
         ]
     try:
         stored = read([directory.config], [])
     except ConfigError as error:
-        return error.problems
+        return [
+            Problem(
+                f"the run in {directory.path}",
+                f"its {directory.config.name} cannot be used: {error.problems[0]}",
+                "mend it, choose another run.name, or set run.resume to never (the old run is kept aside)",
+            )
+        ]
     problems = []
     if keys := differing_keys(stored, config, MAY_DIFFER_ON_RESUME):
         problems.append(
@@ -100,6 +115,14 @@ def _mismatches(directory: RunDirectory, config: Config, num_agents: int) -> lis
                 f"the run in {directory.path} has {agents} agents, this job {num_agents}",
                 "agents keep their worlds and optimisers for the whole run",
                 f"start with mpirun -n {agents + 1} (and agents_per_rank = 1), or choose another run.name",
+            )
+        )
+    if rounds and rounds[-1] > config.rounds:
+        problems.append(
+            Problem(
+                f"rounds = {config.rounds} with a run of {rounds[-1]} rounds in {directory.path}",
+                "a run does not go back",
+                f"ask for more than {rounds[-1]} rounds, or choose another run.name",
             )
         )
     return problems

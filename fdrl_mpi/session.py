@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,9 +62,8 @@ class Session:
     def __init__(self, config: Config, world: World) -> None:
         self._config, self._world = config, world
         _refuse(check(config, world.size, os.environ))
-        self._beginning: Beginning = world.from_root(
-            beginning(config, world.num_agents) if world.is_root else None
-        )
+        look = partial(beginning, config, world.num_agents) if world.is_root else _nothing
+        self._beginning: Beginning = world.from_root(_on_all_ranks(world, look))
         _refuse(self._beginning.problems)
         flush_denormals()
         builder = _on_all_ranks(world, lambda: Builder(config, world))
@@ -78,9 +78,8 @@ class Session:
             for line in self._description():
                 LOG.info("%s", line)
 
-    def run(self) -> int:
-        """Begin or go on, to the end; return the exit status."""
-        interrupt = Interrupt()
+    def run(self, interrupt: Interrupt) -> int:
+        """Begin or go on, to the end or until `interrupt` asks to stop; return the exit status."""
         self._prepare_directory()
         saved = self._restore()
         record, wall_s = self._open_record(saved.round)
@@ -194,7 +193,7 @@ class Session:
             rounds = self._config.rounds
             if round >= rounds:
                 LOG.info(
-                    "%s already has its %d rounds; ask for more with --rounds, choose another --run.name, or "
+                    "%s already has all %d rounds; ask for more with --rounds, choose another --run.name, or "
                     "start over with --run.resume never",
                     self._directory.path,
                     rounds,
@@ -245,12 +244,14 @@ def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
     trouble, result = "", None
     try:
         result = work()
-    except (ValueError, OSError) as error:
-        trouble = str(error)
+    except (ValueError, OSError, MemoryError) as error:
+        trouble = str(error) or type(error).__name__
     troubles = [(rank, text) for rank, text in enumerate(world.gather_objects(trouble)) if text]
     if troubles:
         ranks = ", ".join(str(rank) for rank, _ in troubles)
-        raise Refusal([Problem("this run cannot begin", troubles[0][1], f"found on rank {ranks}")])
+        raise Refusal(
+            [Problem("this run cannot begin", troubles[0][1], f"mend that (found on rank {ranks})")]
+        )
     return result  # type: ignore[return-value]
 
 

@@ -4,11 +4,13 @@ import gc
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from fdrl_mpi.command_line import TrainArguments, help_text, parse_train_arguments
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, read, to_toml
+from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
 
@@ -27,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(answer)
             return 0
         config = read(arguments.config_files, arguments.overrides)
+        interrupt = Interrupt()  # before anything heavy is loaded: a signal while ranks start counts too
     except ConfigError as error:
         return _refuse(error.problems)
-    return _run(config, arguments.dry_run)
+    return _run(config, arguments.dry_run, interrupt)
 
 
 def _refuse(problems: Sequence[Problem]) -> int:
@@ -42,16 +45,18 @@ def _refuse(problems: Sequence[Problem]) -> int:
     return REFUSED
 
 
-def _run(config: Config, is_dry: bool) -> NoReturn:
+def _run(config: Config, is_dry: bool, interrupt: Interrupt) -> NoReturn:
     """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
     from fdrl_mpi.comm.world import open_world
 
     world = open_world(config.agents_per_rank)
     try:
-        status = _session(config, world, is_dry)
-    except Exception:
-        _report_failure(world, config)
-        world.abort(FAILED)
+        status = _session(config, world, is_dry, interrupt)
+    except BaseException:  # also what a user's code ends a process with: no other rank may wait for this one
+        try:
+            _report_failure(world, config)
+        finally:
+            world.abort(FAILED)
     world.leave(status)
 
 
@@ -68,7 +73,7 @@ def _answer(arguments: TrainArguments) -> str:
     return ""
 
 
-def _session(config: Config, world: "World", is_dry: bool) -> int:
+def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt) -> int:
     """Check, begin and run on this rank; return the exit status, the same on every rank."""
     from fdrl_mpi.logs import log_to_terminal
     from fdrl_mpi.session import Refusal, Session
@@ -79,7 +84,7 @@ def _session(config: Config, world: "World", is_dry: bool) -> int:
         if is_dry:
             session.describe()
             return 0
-        return session.run()
+        return session.run(interrupt)
     except Refusal as refusal:
         _print_problems(refusal.problems)
         return REFUSED
@@ -99,9 +104,10 @@ def _report_failure(world: "World", config: Config) -> None:
     text = traceback.format_exc()
     print(f"rank {world.rank} ({who}) on {world.host} failed:\n{text}", file=sys.stderr, flush=True)
     directory = run_directory(config)
-    if directory.config.is_file():
-        reason = f"rank {world.rank} ({who}) on {world.host}: {text.splitlines()[-1]}"
-        directory.write_verdict(Verdict("failed", 0, config.rounds, reason, None, 0.0))
+    with suppress(OSError):  # several ranks may fail, or the disk: the traceback is what counts
+        if directory.config.is_file():
+            reason = f"rank {world.rank} ({who}) on {world.host}: {text.splitlines()[-1]}"
+            directory.write_verdict(Verdict("failed", 0, config.rounds, reason, None, 0.0))
 
 
 if __name__ == "__main__":

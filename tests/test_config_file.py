@@ -41,7 +41,7 @@ def values_of(kind: Type) -> SearchStrategy:
         case BoolType():
             return st.booleans()
         case IntType():
-            return st.integers(min_value=kind.ge)
+            return st.integers(min_value=kind.ge, max_value=kind.le)
         case FloatType():
             low = kind.ge if kind.gt is None else kind.gt
             return st.floats(low, kind.le, exclude_min=kind.gt is not None, allow_infinity=False)

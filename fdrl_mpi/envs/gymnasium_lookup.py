@@ -74,7 +74,19 @@ def from_class(path: str, contexts: Contexts, kwargs: Mapping[str, Any] = NOTHIN
     if not issubclass(cls, gymnasium.Env):
         raise ValueError(f"{path} is not an environment: derive it from gymnasium.Env")
     _check_arguments(path, cls, contexts, kwargs)
-    return GymnasiumVector(partial(cls, **kwargs), contexts)
+    return GymnasiumVector(_own(path, partial(cls, **kwargs)), contexts)
+
+
+def _own(path: str, make: Callable[..., gymnasium.Env[Any, Any]]) -> Callable[..., gymnasium.Env[Any, Any]]:
+    """Keep apart what a user's constructor raises from what this program refuses: the traceback is wanted."""
+
+    def made(**context: float) -> gymnasium.Env[Any, Any]:
+        try:
+            return make(**context)
+        except (ValueError, OSError, MemoryError) as error:
+            raise RuntimeError(f"{path} could not be made with {context or 'no context'}") from error
+
+    return made
 
 
 def _find_spec(environment_id: str) -> EnvSpec:

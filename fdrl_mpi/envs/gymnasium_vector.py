@@ -77,6 +77,8 @@ class GymnasiumVector:
         finished = []
         for i, action in enumerate(self._actions.convert(actions)):
             observation, reward, terminated, truncated, _ = self._envs[i].step(action)
+            if reward is None:
+                raise TypeError(f"step of {self._envs[i]} gave no reward, but None")
             rows[i] = self._encode(i, observation)
             out.rewards[i] = reward
             out.terminated_items[i] = terminated
@@ -140,13 +142,28 @@ class GymnasiumVector:
         for i in indices:
             self._seeds[i] = int(self._generator.integers(SEED_BOUND))
             self._recorded[i] = []
-            rows[i] = self._encode(i, self._envs[i].reset(seed=self._seeds[i])[0])
+            rows[i] = self._encode(i, self._reset(i))
+
+    def _reset(self, i: int) -> Any:
+        answer = self._envs[i].reset(seed=self._seeds[i])
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise TypeError(f"reset of {self._envs[i]} gave {type(answer).__name__}, not (observation, info)")
+        return answer[0]
 
     def _encode(self, i: int, observation: Any) -> Any:
-        return observation if self._is_box else flatten(self._spaces[i], observation)
+        if not self._is_box:
+            return flatten(self._spaces[i], observation)
+        if getattr(observation, "shape", None) != self._rows_shape[1:]:
+            shape = np.shape(observation)
+            if observation is None or shape != self._rows_shape[1:]:
+                wanted = self._rows_shape[1:]
+                raise TypeError(
+                    f"{self._envs[i]} gave an observation of shape {shape}, its space says {wanted}"
+                )
+        return observation
 
     def _play_again(self, i: int, expected: NDArray[np.float32]) -> None:
-        observation, _ = self._envs[i].reset(seed=self._seeds[i])
+        observation = self._reset(i)
         for action in self._recorded[i]:
             observation = self._envs[i].step(action)[0]
         self._observations.reshape(self._rows_shape)[i] = self._encode(i, observation)
@@ -161,6 +178,8 @@ class GymnasiumVector:
 
 def _common_size(spaces: list[Space[Any]]) -> int:
     for space in spaces:
+        if not isinstance(space, Space):
+            raise ValueError(f"observation_space is {space!r}, not a gymnasium space")
         if not space.is_np_flattenable:
             raise ValueError(
                 f"observation space {space} does not flatten to a vector of fixed length. "

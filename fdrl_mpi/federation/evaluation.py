@@ -1,5 +1,6 @@
 """How well a model does in given worlds: greedy episodes, run in slices so that nobody waits for them."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,6 +14,7 @@ from fdrl_mpi.rl.rollout import Environment
 from fdrl_mpi.steps import StepBuffers
 from fdrl_mpi.streams import stream
 
+LOG = logging.getLogger(__name__)
 SLICE_S = 5e-3
 STEP_LIMIT = 100_000
 """Steps after which an episode of a world that never ends counts as it stands."""
@@ -84,6 +86,8 @@ class Evaluation:
 
     def result(self) -> Evaluated:
         """Return the means of the finished episodes."""
+        if self._lengths.max() >= STEP_LIMIT:
+            LOG.warning("evaluation: episodes did not end within %d steps and were cut there", STEP_LIMIT)
         returns, lengths = (totals.reshape(-1, self._episodes) for totals in (self._returns, self._lengths))
         return Evaluated(returns.mean(axis=1), lengths.mean(axis=1))
 

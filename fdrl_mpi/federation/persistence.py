@@ -83,7 +83,10 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
         if world.is_root:
             LOG.warning("checkpoint of round %d is damaged, trying an older one: %s", round, troubles[0])
     if rounds:
-        raise ValueError(f"none of the checkpoints (rounds {rounds}) is whole")
+        raise ValueError(
+            f"none of the checkpoints (rounds {', '.join(map(str, rounds))}) is whole; run.resume = never "
+            "starts over and keeps the old run aside"
+        )
     return Saved(0, [fresh] * max(len(world.agents), 1))
 
 

@@ -151,6 +151,7 @@ class SynchronousRun:
         self._record, self._store, self._interrupt, self._tell = record, store, interrupt, tell
         self._own_evaluations = evaluations.own
         self._background = BackgroundEvaluation(evaluations.published, parts.clock, self._record_evaluation)
+        self._is_saved = True
         self._newest: tuple[int, DoubleArray | None] = (0, None)
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
@@ -179,6 +180,8 @@ class SynchronousRun:
                 break
         self._background.finish()
         self._write_record()
+        if round > start.round and not self._is_saved:
+            outcome_name, reason = "failed", f"{reason}, but the state was not saved: see the warnings"
         evaluated_round, returns = self._newest
         return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
 
@@ -246,8 +249,7 @@ class SynchronousRun:
         """Write the record, then a checkpoint that is never ahead of it."""
         started, world = time.perf_counter(), self._parts.world
         self._background.finish()
-        if world.agree(self._write_record()):
-            save(self._store, round, self._parts, models)
+        self._is_saved = world.agree(self._write_record()) and save(self._store, round, self._parts, models)
         if world.is_root:
             self._record.amend(round, {"checkpoint_s": time.perf_counter() - started})
 
@@ -255,7 +257,7 @@ class SynchronousRun:
         try:
             self._record.write(durable=True)
         except OSError as error:
-            LOG.warning("record not written: %s", error)
+            LOG.warning("record not written, so no checkpoint either: %s", error)
             return False
         return True
 

@@ -76,7 +76,7 @@ def _draw_cells(axes: Axes, agents: IntVector, contexts: Sequence[Context], orde
 
 def normalised(values: DoubleArray) -> DoubleArray:
     """Map the least value to 0 and the greatest to 1; what does not differ is 0.5, NaN stays."""
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     if len(known) == 0 or known.min() == known.max():
         return values * 0.0 + 0.5
     scaled: DoubleArray = (values - known.min()) / (known.max() - known.min())
@@ -97,7 +97,7 @@ def _draw_bars(
     if evaluation.round is None:
         say(axes, "not evaluated yet")
         return
-    axes.barh(rows, returns, height=0.75, color=colour, alpha=0.45)
+    axes.barh(rows, np.where(np.isfinite(returns), returns, 0.0), height=0.75, color=colour, alpha=0.45)
     axes.axvline(0.0, color=DARK, linewidth=0.6)
     for row, value in enumerate(returns):
         if not np.isnan(value):
@@ -113,7 +113,7 @@ def _draw_bars(
 
 def _limits(returns: Sequence[DoubleArray]) -> tuple[float, float]:
     """Span all returns and 0, the foot of the bars."""
-    known = np.concatenate([[0.0], *[values[~np.isnan(values)] for values in returns]])
+    known = np.concatenate([[0.0], *[values[np.isfinite(values)] for values in returns]])
     return float(known.min()), float(known.max()) or 1.0
 
 

@@ -256,13 +256,25 @@ def _module_state_dict(views: Mapping[str, FloatMatrix]) -> dict[str, FloatMatri
 
 
 def _check_module(module: nn.Module, shape: NetworkShape) -> None:
+    name = type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{name} is not a torch.nn.Module")
+    kinds = {parameter.dtype for parameter in module.parameters()}
+    if kinds != {torch.float32}:
+        raise ValueError(
+            f"{name} has parameters of {', '.join(sorted(map(str, kinds))) or 'no type: there are none'}; "
+            "a model travels as torch.float32"
+        )
     if buffers := [name for name, _ in module.named_buffers()]:
         raise ValueError(
             f"{type(module).__name__} keeps buffers ({', '.join(buffers)}), which are not federated"
         )
     wanted = (2, shape.num_outputs + 1)
     with torch.no_grad():
-        given = tuple(module(torch.zeros(2, shape.observation_size)).shape)
+        outputs = module(torch.zeros(2, shape.observation_size))
+    if not isinstance(outputs, Tensor):
+        raise ValueError(f"{name} gives a {type(outputs).__name__}, not a tensor")
+    given = tuple(outputs.shape)
     if given != wanted:
         raise ValueError(
             f"{type(module).__name__} gives outputs of shape {given} for 2 observations, not {wanted}: "

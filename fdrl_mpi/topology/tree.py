@@ -70,7 +70,7 @@ def node_tree(nodes: Sequence[int], fan_out: int, num_chunks: int = 1) -> Tree:
     for ranks in groups:
         for place in range(1, len(ranks)):
             hang(ranks[place], ranks[(place - 1) // fan_out])
-    width = _cheapest(len(groups), range(1, fan_out + 1), num_chunks)
+    width = _cheapest(len(groups), range(1, min(fan_out, len(nodes)) + 1), num_chunks)
     for place in range(1, len(groups)):
         above = groups[(place - 1) // width]
         hang(groups[place][0], next(rank for rank in above if len(children[rank]) < fan_out))

@@ -161,13 +161,12 @@ EVENLY = (
 )
 
 
-def test_exception_in_one_environment_ends_all_ranks_with_its_traceback(finish, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        BROKEN_WORLD.format(disaster='raise RuntimeError("the pump has stopped")')
-    )
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "KeyboardInterrupt"])
+def test_exception_in_one_environment_ends_all_ranks_with_its_traceback(finish, tmp_path, error):
+    (tmp_path / "mine.py").write_text(BROKEN_WORLD.format(disaster=f'raise {error}("the pump has stopped")'))
     ended = finish(3, *EVENLY, *LONG)
     assert ended.returncode not in (0, 2, 85)
-    assert ended.stderr.count("RuntimeError: the pump has stopped") == 1, ended.stderr
+    assert ended.stderr.count(f"{error}: the pump has stopped") == 1, ended.stderr
     assert "rank 2 (agent 2) on " in ended.stderr
     verdict = json.loads((tmp_path / "runs/cartpole/verdict.json").read_text())
     assert verdict["outcome"] == "failed"
@@ -205,5 +204,38 @@ def test_finished_run_started_again_says_so_and_changes_nothing(finish, tmp_path
     before = _params(tmp_path / "runs/cartpole", 2)
     again = finish(2, "--rounds", "2")
     assert again.returncode == 0
-    assert "already has its 2 rounds" in again.stdout
+    assert "already has all 2 rounds" in again.stdout
     assert np.array_equal(before, _params(tmp_path / "runs/cartpole", 2))
+
+
+@pytest.mark.parametrize("error", ["ValueError", "OSError", "RuntimeError"])
+def test_exception_in_one_constructor_shows_its_traceback(finish, tmp_path, error):
+    source = BROKEN_WORLD.format(disaster="pass").replace(
+        "self.kind, self.steps = kind, 0",
+        f"self.kind, self.steps = kind, 0\n        if kind == 2.0: raise {error}()",
+    )
+    (tmp_path / "mine.py").write_text(source)
+    ended = finish(3, *EVENLY, "--rounds", "2")
+    assert ended.returncode not in (0, 2, 85)
+    assert f"raise {error}()" in ended.stderr
+    assert "agent 2" in ended.stderr
+    assert "{'kind': 2.0}" in ended.stderr or error == "RuntimeError"
+
+
+def test_signal_while_ranks_start_stops_the_run_with_its_state_saved(start, tmp_path):
+    process = start(3, *LONG, "--learner.engine", "torch")  # seconds to load
+    deadline = time.monotonic() + PATIENCE_S
+    while len(_ranks_of(process.pid)) < 3 or not all(map(_handles_user_signal, _ranks_of(process.pid))):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert not (tmp_path / "runs").exists(), "too late to test anything"
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 85
+    assert _stopped_at(tmp_path / "runs/cartpole") == 1
+
+
+def _handles_user_signal(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(caught >> (signal.SIGUSR1 - 1) & 1)

@@ -31,6 +31,12 @@ pytestmark = pytest.mark.launch
         (["--learner.budget", "65"], "learner.budget = 65"),
         (["--learner.engine", "numpy", "--learner.device", "cuda"], "the numpy engine computes on the CPU"),
         (["--run.resume", "elsewhere"], "there is no run in it"),
+        (["--run.name", "n" * 300], "choose a shorter run.name"),
+        (["--run.name", b"n\xff".decode(errors="surrogateescape")], "--run.name: its value holds bytes"),
+        (["--agents_per_rank", "9" * 25], "agents_per_rank = 9999"),
+        (["--comm.collective", "gossip"], "equal weights"),
+        (["--comm.collective", "secure_ring"], "a sum of one is no secret"),
+        (["--learner.network.hidden", "[9999999999999]"], "this run cannot begin"),
     ],
 )
 def test_bad_input_is_refused_once_and_nothing_is_written(finish, tmp_path, arguments, message):

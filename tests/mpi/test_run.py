@@ -12,9 +12,13 @@ from fdrl_mpi.build_agent import draw_worlds, make_environment, make_network
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import read
+from fdrl_mpi.federation import synchronous
+from fdrl_mpi.federation.interrupt import Interrupt
+from fdrl_mpi.federation.persistence import save
 from fdrl_mpi.federation.reference import reference_round
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
+from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.session import Refusal, Session
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -45,7 +49,7 @@ def _config(run_dir: str, **changes: str) -> Config:
 
 
 def _run(world, config: Config) -> int:
-    status = Session(config, World(world.comm, config.agents_per_rank)).run()
+    status = Session(config, World(world.comm, config.agents_per_rank)).run(Interrupt())
     world.barrier()
     return status
 
@@ -137,17 +141,17 @@ def test_run_goes_on_with_its_agents_on_other_ranks(world, on_all_ranks, run_dir
     config = _config(run_dir, rounds="2", agents_per_rank="6", mode="independent")
     alone = _first_ranks(world, 2)
     if alone is not None:
-        Session(config, World(alone, 6)).run()
+        Session(config, World(alone, 6)).run(Interrupt())
     world.barrier()
     others = min(world.size - 1, 2)
     few = _first_ranks(world, 1 + others)
     wider = _config(run_dir, agents_per_rank=str(6 // others), mode="independent")
     if few is not None:
-        Session(wider, World(few, 6 // others)).run()
+        Session(wider, World(few, 6 // others)).run(Interrupt())
     world.barrier()
     unbroken = _config(run_dir, run__name="unbroken", agents_per_rank="6", mode="independent")
     if alone is not None:
-        Session(unbroken, World(alone, 6)).run()
+        Session(unbroken, World(alone, 6)).run(Interrupt())
     world.barrier()
     states = [[_state(one, 4, agent) for agent in range(1, 7)] for one in (wider, unbroken)]
     different = [_different(a, b) for a, b in zip(*states, strict=True)]
@@ -286,7 +290,7 @@ def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks
             return stats
 
         learner.train = spoil
-    status = session.run()
+    status = session.run(Interrupt())
     on_all_ranks(status == (1 if world.size == 2 else 0), f"status {status}")
     if world.size > 2:
         on_all_ranks(np.isfinite(_model(_config(run_dir), 2)).all())
@@ -338,6 +342,21 @@ def test_gossiping_agents_keep_models_of_their_own_and_their_distance_is_recorde
     assert np.allclose(values["distance_to_mean"][-1], distances, atol=1e-6)
     assert np.allclose(values["consensus_distance"][-1], np.sqrt(np.square(distances).mean()), atol=1e-6)
     assert np.isfinite(values["evaluation_return"][-1]).all()
+
+
+def test_run_whose_last_state_could_not_be_saved_has_failed(world, on_all_ranks, run_dir, monkeypatch):
+    def full_disk(store, round, parts, models):
+        return round < 4 and save(store, round, parts, models)
+
+    monkeypatch.setattr(synchronous, "save", full_disk)
+    on_all_ranks(_run(world, _config(run_dir)) == 1)
+    if world.is_root:
+        verdict = Verdict.read(f"{run_dir}/run/verdict.json")
+        on_all_ranks(verdict.outcome == "failed" and "not saved" in verdict.reason, str(verdict))
+    else:
+        on_all_ranks(True)
+    monkeypatch.undo()
+    on_all_ranks(_run(world, _config(run_dir)) == 0, "it goes on from the last checkpoint")
 
 
 def test_worlds_differ_between_agents_and_are_recorded(world, on_all_ranks, run_dir):
