@@ -75,7 +75,8 @@ class Builder:
             if (contexts := _training_contexts(config, self._worlds, agent))
         }
         some = next(iter(self._environments.values()), None) or self._environment(self._worlds[:1])
-        self.params = self._network(some)[0].params.copy()
+        network, _ = self._network(some)
+        self.params, self.layout = network.params.copy(), network.layout
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""
@@ -85,7 +86,7 @@ class Builder:
             world=world,
             collective=collective,
             aggregator=RULES[config.aggregation.rule](),
-            weighting=WEIGHTINGS[config.aggregation.weighting],
+            weighting=WEIGHTINGS["uniform" if config.mode == "independent" else config.aggregation.weighting],
             server=SERVERS[config.aggregation.server](),
             learners={
                 agent: self._learner(environment, collective.rows[world.agents.index(agent)])

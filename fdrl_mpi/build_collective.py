@@ -1,6 +1,7 @@
 """From names in a configuration to what moves the models."""
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ def _secure_ring(config: Config, world: World, num_params: int) -> Collective:
     return SecureRing(world, num_params, settings)
 
 
+@lru_cache(maxsize=1)
 def mixing_matrix(gossip: GossipConfig, num_agents: int, seed: int) -> DoubleArray:
     """Compute with which weights agents mix the models of their neighbours, shape (K, K).
 

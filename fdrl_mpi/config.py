@@ -126,8 +126,9 @@ class CommConfig(_Section, frozen=True, kw_only=True):
     collective: Annotated[
         Literal["auto", "node", "tree", "allreduce", "gather", "secure_ring", "gossip"],
         about(
-            "auto: what suits job, model and rule; node: memory that the ranks of a node share, nodes along "
-            "a tree; tree: sums along a tree; allreduce: MPI's own sum; gather: the root gets every update; "
+            "auto: node where ranks share memory or the rule needs single updates, else allreduce; "
+            "node: memory that the ranks of a node share, nodes along a tree; "
+            "tree: sums along a tree; allreduce: MPI's own sum; gather: the root gets every update; "
             "secure_ring: nobody learns more than the sum; gossip: neighbours mix their models, there is no "
             "common one"
         ),

@@ -127,18 +127,24 @@ def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
             str(error),
             "start more ranks, raise comm.secure.ring_degree, or withstand fewer",
         )
-    size = cohort_size(num_agents, config.participation.fraction)
-    if size < num_agents and size < secure.colluders + secure.dropouts + 2:
+    size = -(-cohort_size(num_agents, config.participation.fraction) // config.agents_per_rank)
+    if config.participation.fraction < 1.0 and size < secure.colluders + secure.dropouts + 2:
         yield Problem(
-            f"comm.collective = secure_ring with cohorts of {size}",
-            f"with {secure.colluders} colluders and {secure.dropouts} dropouts, fewer than two honest agents "
-            "may be left, and a sum of one is no secret",
+            f"comm.collective = secure_ring with cohorts that may lie on {size} ranks",
+            f"with {secure.colluders} colluders and {secure.dropouts} dropouts, fewer than two honest "
+            "parties may be left, and a sum of one is no secret",
             "raise participation.fraction or start more ranks",
         )
     try:
         fraction_bits(num_agents, secure.range)
     except ValueError as error:
         yield Problem(f"comm.secure.range = {secure.range}", str(error), "choose a smaller comm.secure.range")
+    if config.aggregation.weighting == "episodes":
+        yield Problem(
+            "aggregation.weighting = episodes with comm.collective = secure_ring",
+            "their number has no public bound near what agents reach, so shares would lose their last bits",
+            "set aggregation.weighting to samples or uniform",
+        )
     if secure.identity == "roster" and not secure.roster:
         yield Problem(
             'comm.secure.identity = "roster" with no comm.secure.roster',

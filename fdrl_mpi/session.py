@@ -4,13 +4,14 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import context_units, draw_worlds
 from fdrl_mpi.comm.world import World
@@ -31,6 +32,7 @@ from fdrl_mpi.record.metrics_file import AgentFact, read_metrics
 from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.resumption import Beginning, beginning
 from fdrl_mpi.rl.denormals import flush_denormals
+from fdrl_mpi.rl.flat import Layout
 
 LOG = logging.getLogger(__name__)
 EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED}
@@ -67,7 +69,7 @@ class Session:
         _refuse(self._beginning.problems)
         flush_denormals()
         builder = _on_all_ranks(world, lambda: Builder(config, world))
-        _refuse(_different_models(world, builder.params))
+        _refuse(_different_models(world, builder.layout))
         self.rank: Rank = _on_all_ranks(world, builder.build)
         self._directory = self._beginning.directory
         self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
@@ -80,23 +82,29 @@ class Session:
 
     def run(self, interrupt: Interrupt) -> int:
         """Begin or go on, to the end or until `interrupt` asks to stop; return the exit status."""
-        self._prepare_directory()
+        self._take_directory()
         saved = self._restore()
-        record, wall_s = self._open_record(saved.round)
-        self._announce(saved.round)
-        gc.freeze()
-        gc.enable()
-        run = SynchronousRun(
-            self.rank.parts,
-            self.rank.plan,
-            self.rank.evaluations,
-            record,
-            self._store,
-            interrupt,
-            Teller(self._config.log.progress),
-            wall_s,
-        )
-        end = run.go(saved)
+        self._write_configuration()
+        run = None
+        try:
+            record, wall_s = self._open_record(saved.round)
+            self._announce(saved.round)
+            gc.freeze()
+            gc.enable()
+            run = SynchronousRun(
+                self.rank.parts,
+                self.rank.plan,
+                self.rank.evaluations,
+                record,
+                self._store,
+                interrupt,
+                Teller(self._config.log.progress),
+                wall_s,
+            )
+            end = run.go(saved)
+        except BaseException as error:
+            self._leave_word(error, run.round if run is not None else saved.round)
+            raise
         self._conclude(end)
         return EXIT_STATUS[end.outcome]
 
@@ -114,8 +122,16 @@ class Session:
             ),
         ]
 
-    def _prepare_directory(self) -> None:
-        """Lock the run directory and put the configuration there; the root does it, all ranks learn of it."""
+    def _leave_word(self, error: BaseException, round: int) -> None:
+        """Write why the run failed, on whichever rank: the job is about to be ended."""
+        world = self._world
+        who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
+        reason = f"rank {world.rank} ({who}) on {world.host}: {type(error).__name__}: {error}"
+        with suppress(OSError):  # several ranks may fail, or the disk: the traceback is what counts
+            self._directory.write_verdict(Verdict("failed", round, self._config.rounds, reason, None, 0.0))
+
+    def _take_directory(self) -> None:
+        """Lock the run directory; the root does it, all ranks learn of it. What is in it stays."""
         start, world = self._beginning, self._world
 
         def prepare() -> None:
@@ -124,6 +140,13 @@ class Session:
             if start.copy_from is not None:
                 self._directory.copy_from(start.copy_from)
             self._directory.lock()
+
+        _on_all_ranks(world, prepare if world.is_root else _nothing)
+
+    def _write_configuration(self) -> None:
+        """Make the directory that of this run, whose state is known to be whole."""
+
+        def write() -> None:
             self._directory.logs.mkdir(exist_ok=True)
             self._directory.verdict.unlink(missing_ok=True)
             with replacing(self._directory.config) as temporary:
@@ -131,7 +154,8 @@ class Session:
             if run_file := os.environ.get(RUN_FILE_VARIABLE):
                 Path(run_file).write_text(f"{self._directory.path}\n")
 
-        _on_all_ranks(world, prepare if world.is_root else _nothing)
+        world = self._world
+        _on_all_ranks(world, write if world.is_root else _nothing)
         log_to_file(self._directory.log(world.rank), world.rank, world.host)
 
     def _restore(self) -> Saved:
@@ -160,8 +184,9 @@ class Session:
         try:
             record = MetricsRecord.resume(path, agents, attributes, facts)
             record.rewind(round)
-            return record, float(read_metrics(path).values["end_wall_s"][round - 1])
-        except ValueError as error:
+            stored = read_metrics(path)
+            return record, float(stored.values["end_wall_s"][stored.rounds == round][0])
+        except (ValueError, IndexError) as error:
             LOG.warning("a new record begins with round %d: %s", round, error)
         if path.exists():
             path.rename(path.with_suffix(".damaged.h5"))
@@ -255,14 +280,15 @@ def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
-def _different_models(world: World, params: FloatVector) -> list[Problem]:
+def _different_models(world: World, layout: Layout) -> list[Problem]:
     """Compare the model layouts of all ranks: what does not match cannot be averaged."""
-    sizes = world.gather_objects(len(params))
-    if len(set(sizes)) == 1:
+    layouts = world.gather_objects(layout)
+    if all(other == layouts[0] for other in layouts):
         return []
+    sizes = sorted({other.size for other in layouts})
     return [
         Problem(
-            f"models of {', '.join(map(str, sorted(set(sizes))))} parameters",
+            f"models of {', '.join(map(str, sizes))} parameters in different layouts",
             "agents whose observations or actions differ in size have no model in common",
             "give all agents worlds with the same spaces",
         )

@@ -4,7 +4,6 @@ import gc
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from fdrl_mpi.command_line import TrainArguments, help_text, parse_train_arguments
@@ -22,42 +21,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status where no other rank has to be waited for."""
     prepare_process()
     gc.disable()  # while modules load: a tenth of a second a rank
+    interrupt = Interrupt()  # before anything heavy is loaded: a signal while ranks start counts too
+    config, is_dry, problems = Config(), False, list[Problem]()
     try:
         arguments = parse_train_arguments(sys.argv[1:] if argv is None else argv)
         if answer := _answer(arguments):
             if launched_rank() == 0:
                 print(answer)
             return 0
-        config = read(arguments.config_files, arguments.overrides)
-        interrupt = Interrupt()  # before anything heavy is loaded: a signal while ranks start counts too
+        config, is_dry = read(arguments.config_files, arguments.overrides), arguments.dry_run
     except ConfigError as error:
-        return _refuse(error.problems)
-    return _run(config, arguments.dry_run, interrupt)
+        problems = error.problems
+    if problems and not is_launched():
+        _print_problems(problems)
+        return REFUSED
+    return _run(config, problems, is_dry, interrupt)
 
 
-def _refuse(problems: Sequence[Problem]) -> int:
-    """Print problems on the root; under a launcher all ranks leave together, or it cuts the text."""
-    _print_problems(problems)
-    if is_launched():
-        from fdrl_mpi.comm.world import open_world
-
-        open_world().leave(REFUSED)
-    return REFUSED
-
-
-def _run(config: Config, is_dry: bool, interrupt: Interrupt) -> NoReturn:
+def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Interrupt) -> NoReturn:
     """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
     from fdrl_mpi.comm.world import open_world
 
     world = open_world(config.agents_per_rank)
+    if problems := _agreed(world, config, problems):
+        _print_problems(problems)
+        world.leave(REFUSED)
     try:
         status = _session(config, world, is_dry, interrupt)
     except BaseException:  # also what a user's code ends a process with: no other rank may wait for this one
-        try:
-            _report_failure(world, config)
-        finally:
-            world.abort(FAILED)
+        who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
+        text = f"rank {world.rank} ({who}) on {world.host} failed:\n{traceback.format_exc()}"
+        print(text, file=sys.stderr, flush=True)
+        world.abort(FAILED)
     world.leave(status)
+
+
+def _agreed(world: "World", config: Config, problems: list[Problem]) -> list[Problem]:
+    """Collect what is wrong with the configuration on any rank: hosts may have different files."""
+    heard: list[tuple[list[Problem], str]] = world.gather_objects((problems, to_toml(config)))
+    if found := next((theirs for theirs, _ in heard if theirs), None):
+        return found
+    different = [rank for rank, (_, text) in enumerate(heard) if text != heard[0][1]]
+    if not different:
+        return []
+    return [
+        Problem(
+            f"rank {', '.join(map(str, different))} and rank 0 read different configurations",
+            "the files that --config names differ between hosts",
+            "give every host the same files",
+        )
+    ]
 
 
 def _answer(arguments: TrainArguments) -> str:
@@ -93,21 +106,6 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
 def _print_problems(problems: Sequence[Problem]) -> None:
     if launched_rank() == 0:
         print("\n".join(map(str, problems)), file=sys.stderr, flush=True)
-
-
-def _report_failure(world: "World", config: Config) -> None:
-    """Print this rank's traceback, and leave a verdict: the job is about to be ended."""
-    from fdrl_mpi.record.verdict import Verdict
-    from fdrl_mpi.resumption import run_directory
-
-    who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
-    text = traceback.format_exc()
-    print(f"rank {world.rank} ({who}) on {world.host} failed:\n{text}", file=sys.stderr, flush=True)
-    directory = run_directory(config)
-    with suppress(OSError):  # several ranks may fail, or the disk: the traceback is what counts
-        if directory.config.is_file():
-            reason = f"rank {world.rank} ({who}) on {world.host}: {text.splitlines()[-1]}"
-            directory.write_verdict(Verdict("failed", 0, config.rounds, reason, None, 0.0))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ check() {
     "$@"
 }
 
-# Run tests/mpi on $1 ranks. Rank 0 speaks; the others write to files, shown where they report a failure.
+# Run the tests in $2 on $1 ranks. Rank 0 speaks; the others write to files, shown where they report a failure.
 check_on_ranks() {
-    local command=(python -m pytest -q --color=no --with-mpi -p no:cacheprovider tests/mpi) logs status=0
+    local command=(python -m pytest -q --color=no --with-mpi -p no:cacheprovider "$2") logs status=0
     logs=$(mktemp -d)
     headline mpirun -n "$1" "${command[@]}"
     timeout --verbose -k 10 900 mpirun --oversubscribe --bind-to none -n 1 "${command[@]}" : \
@@ -30,4 +30,5 @@ check ruff format --check .
 check ruff check .
 check mypy --strict fdrl_mpi
 check python -m pytest -q tests --ignore tests/mpi
-for ranks in 2 3 5; do check_on_ranks "$ranks"; done
+for ranks in 2 3 5 8; do check_on_ranks "$ranks" tests/mpi; done
+check_on_ranks 13 tests/mpi/test_collectives.py # twelve agents, one on each rank

@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" report,export
 
 for argument in "$@"; do
     case $argument in
-        -h | --help | --dry-run | --print-config) exec python -m fdrl_mpi.train "$@" ;;
+        -h | --help | --print-config) exec python -m fdrl_mpi.train "$@" ;;
     esac
 done
 
@@ -35,5 +35,6 @@ while kill -0 "$mpirun" 2>/dev/null; do wait "$mpirun" || true; done
 wait "$mpirun"
 
 run=$(<"$FDRL_RUN_FILE")
+[ -n "$run" ] || exit 0 # a dry run
 python -m fdrl_mpi.report "$run"
 printf 'result: %s\nreport: %s\n' "$run" "$run/report.html"

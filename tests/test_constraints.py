@@ -126,6 +126,8 @@ def test_tree_without_branches_is_refused():
         ([("comm.secure.range", "10000")], 16, "choose a smaller comm.secure.range"),
         ([("comm.secure.identity", "roster")], 16, "fdrl_mpi.roster makes one"),
         ([("participation.fraction", "0.1")], 16, "raise participation.fraction"),
+        ([("participation.fraction", "0.2"), ("agents_per_rank", "4")], 8, "cohorts that may lie on 2 ranks"),
+        ([("aggregation.weighting", "episodes")], 16, "lose their last bits"),
         ([("mode", "centralised")], 16, "a sum of one is no secret"),
     ],
 )

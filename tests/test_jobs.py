@@ -154,7 +154,7 @@ def test_workstation_passes_the_status_on_without_a_report(workplace: Workplace)
     assert workplace.calls("fdrl_mpi.report") == []
 
 
-@pytest.mark.parametrize("argument", ["--help", "--dry-run", "--print-config"])
+@pytest.mark.parametrize("argument", ["--help", "--print-config"])
 def test_questions_are_answered_by_one_process(workplace: Workplace, argument: str) -> None:
     workplace.command("mpirun", FAKE_MPIRUN)
     assert workplace.bash("jobs/workstation.sh", argument).returncode == 0

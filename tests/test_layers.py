@@ -18,7 +18,7 @@ FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams
 
 MAY_IMPORT = {
     # command lines, and what only one of them needs
-    "train": "command_line comm config config_file federation.interrupt logs record resumption session",
+    "train": "command_line comm config config_file federation.interrupt logs session",
     "evaluate": "config_file cross_evaluation trained_run",
     "report": "record reporting",
     "export": "build_agent config_file envs record rl trained_run",

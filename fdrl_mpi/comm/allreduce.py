@@ -29,10 +29,11 @@ class Allreduce(Collective):
         self.traffic = Traffic()
         self.rows: FloatMatrix = np.zeros((len(world.agents), num_params), np.float32)
         self._world = world
-        self._buffer = np.zeros(num_params, np.float32)
+        self._buffer, self._last = (np.zeros(num_params, np.float32) for _ in range(2))
 
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
-        """Add up the rows times their agents' shares."""
+        """Add up the rows times their agents' shares, not where the last model lies."""
+        self._buffer, self._last = self._last, self._buffer
         add_own_rows(self._world, self.rows, weights, out=self._buffer)
 
     def exchange(self) -> Sum:

@@ -81,8 +81,10 @@ def shake_hands(
     agents = [party for party in parties if party]
 
     def derive() -> Handshake:
-        if book is not None:
-            for introduction in introductions.values():
+        for party, introduction in introductions.items():
+            if introduction.party != party:
+                raise TamperError(f"party {party} introduced itself as party {introduction.party}")
+            if book is not None:
                 book.check_signature(introduction, job_id)
         digest = transcript(job_id, introductions, nonces)
         if len({introduction.public_key for introduction in introductions.values()}) < len(parties):
@@ -107,7 +109,7 @@ def _identities(
 ) -> tuple[Roster | None, Ed25519PrivateKey | None]:
     if roster is None:
         return None, None
-    book, identity = Roster(roster), load_identity(Path(private_key.format(party=own_party)))
+    book, identity = Roster(roster), load_identity(Path(private_key.replace("{party}", str(own_party))))
     book.check_complete(parties)
     book.check_own(own_party, identity)
     return book, identity
@@ -116,7 +118,7 @@ def _identities(
 def _by_party(world: World, introduction: Introduction) -> dict[int, Introduction]:
     """Tell all ranks who this party is; hear who they are.
 
-    An introduction counts for the party on the rank it came from, whatever it says.
+    What came from a rank is filed under the party on that rank; that it says so too is checked later.
     """
     heard: list[Introduction] = world.gather_objects(introduction)
     return {party_of(world, rank): one for rank, one in enumerate(heard)}

@@ -146,6 +146,8 @@ class SecureRing(Collective):
         self.state = State.START
         self._world = world
         self._largest_weight = settings.largest_weight
+        self._fewest = settings.colluders + settings.dropouts + 2
+        self._is_secret = True
         self._code = settings.fixed_point(world.size - 1, world.num_agents)
         shape = tree_shape(world.nodes, num_params + 1, settings.fan_out)
         partners = [rank for rank in (shape.parents[world.rank], *shape.children[world.rank]) if rank >= 0]
@@ -174,6 +176,8 @@ class SecureRing(Collective):
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
         """Encode and mask what this party contributes."""
         self._models, self._own_weights = models, own_weights
+        contributing = int(weights.reshape(self._world.size - 1, -1).any(axis=1).sum())
+        self._is_secret = contributing >= self._fewest
         self.state = State.START
         started = perf_counter()
         if self._preparation is not None:
@@ -184,6 +188,12 @@ class SecureRing(Collective):
 
     def exchange(self) -> Sum | None:
         """Return the next model's sum on the root; None elsewhere, and where the round is given up."""
+        if not self._is_secret:
+            self._audit(
+                "fewer than %d parties contribute, and their sum would tell on them; the model stays",
+                self._fewest,
+            )
+            return None
         while not self._upload_together():
             if self._attempt + 1 == MOST_ATTEMPTS:
                 self._audit("given up after %d attempts; the model stays", MOST_ATTEMPTS)
@@ -317,7 +327,7 @@ class SecureRing(Collective):
             is_good = False
         is_good = self._echo(own) and is_good
         if not is_good:
-            LOG.warning("audit: round %d: this rank got another model than others", self._round)
+            LOG.warning("audit: exchange %d: this rank got another model than others", self._round)
         return self._world.agree(is_good)
 
     def _from_root(self, kind: Kind, message: bytes) -> bytes:
@@ -360,7 +370,7 @@ class SecureRing(Collective):
 
     def _audit(self, text: str, *values: object) -> None:
         if self._world.is_root:
-            LOG.warning(f"audit: secure sum of round %d: {text}", self._round, *values)
+            LOG.warning(f"audit: secure sum, exchange %d: {text}", self._round, *values)
 
 
 class AuthenticatedLinks(TreeLinks):

@@ -13,7 +13,7 @@ FOLDER = "/dev/shm"
 class SharedMemory:
     """Zeroed memory that every rank of a node has mapped; no file is left of it, even after a ``kill -9``.
 
-    It is a file in /dev/shm that is unlinked as soon as all have mapped it. No MPI window: those do not
+    It is a file in /dev/shm that is unlinked as soon as all have opened it. No MPI window: those do not
     survive the death of a rank. Each rank reserves the pages it will write most, so that they lie close to
     its cores.
 
@@ -43,14 +43,19 @@ class SharedMemory:
             trouble = str(error)
         path = node.bcast(path)
         try:
-            if path:
-                self._map(file if is_leader else os.open(path, os.O_RDWR), num_bytes, reserved)
+            if path and not is_leader:
+                file = os.open(path, os.O_RDWR)
         except OSError as error:
             trouble = str(error)
-        troubles = [text for text in node.allgather(trouble) if text]
+        node.Barrier()
         if is_leader and path:
-            os.unlink(path)
-        if troubles:
+            os.unlink(path)  # before it has any pages
+        try:
+            if file >= 0:
+                self._map(file, num_bytes, reserved)
+        except OSError as error:
+            trouble = trouble or str(error)
+        if troubles := [text for text in node.allgather(trouble) if text]:
             raise OSError(f"{num_bytes} bytes of memory that the ranks of a node share: {troubles[0]}")
 
     def _map(self, file: int, num_bytes: int, reserved: Sequence[tuple[int, int]]) -> None:

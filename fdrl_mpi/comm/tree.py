@@ -145,10 +145,11 @@ class Tree(Collective):
         self._links = TreeLinks(
             world.comm, self.shape, num_params, np.float32, chunk_bytes(world.nodes), self.traffic
         )
-        self._buffer: FloatVector = np.zeros(num_params, np.float32)
+        self._buffer, self._last = (np.zeros(num_params, np.float32) for _ in range(2))
 
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
-        """Add up the rows times their agents' shares."""
+        """Add up the rows times their agents' shares, not where the last model lies."""
+        self._buffer, self._last = self._last, self._buffer
         add_own_rows(self._world, self.rows, weights, out=self._buffer)
 
     def exchange(self) -> Sum | None:

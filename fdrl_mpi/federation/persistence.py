@@ -1,6 +1,7 @@
 """Saving and resuming a run on all ranks: each agent writes its own private state, the root the rest."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +38,8 @@ def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bo
     goes on.
     """
     world = parts.world
-    if world.is_root:
-        store.prepare(round)
-    world.barrier()
+    if not world.agree(_succeeds(lambda: store.prepare(round)) if world.is_root else True):
+        return False
     digests, trouble = {}, ""
     try:
         for file, state in _states(store, parts, models).items():
@@ -50,10 +50,21 @@ def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bo
     troubles = [trouble for _, trouble in written if trouble]
     if world.is_root and troubles:
         LOG.warning("checkpoint of round %d not written: %s", round, "; ".join(troubles))
-    elif world.is_root:
-        everything = {file: digest for digests, _ in written for file, digest in digests.items()}
-        store.commit(round, everything, {"agents": world.num_agents})
-    return not troubles
+    if troubles:
+        return False
+    everything = {file: digest for digests, _ in written for file, digest in digests.items()}
+    facts = {"agents": world.num_agents}
+    return world.agree(_succeeds(lambda: store.commit(round, everything, facts)) if world.is_root else True)
+
+
+def _succeeds(work: Callable[[], object]) -> bool:
+    """Do something to the file system; a failure is a warning."""
+    try:
+        work()
+    except OSError as error:
+        LOG.warning("checkpoint not written: %s", error)
+        return False
+    return True
 
 
 def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
@@ -108,11 +119,11 @@ def _states(store: CheckpointStore, parts: Parts, models: Models) -> dict[str, S
 
 def _put_back(parts: Parts, states: list[State], fresh: FloatVector) -> Models:
     """Give the learners their states; return the models."""
-    world = parts.world
-    for agent, state in zip(world.agents, states, strict=False):
+    world, models = parts.world, [state.get("params", fresh) for state in states]
+    if parts.collective.has_global_model:
+        shared = models[0] if world.is_root else np.empty_like(fresh)
+        models = [world.broadcast(shared)] * max(len(world.agents), 1)
+    for agent, state in zip(world.agents, states, strict=False):  # may fail on one rank: no message after it
         if agent in parts.learners:
             parts.learners[agent].set_state(state["learner"])
-    if parts.collective.has_global_model:
-        shared = states[0]["params"] if world.is_root else np.empty_like(fresh)
-        return [world.broadcast(shared)] * max(len(world.agents), 1)
-    return [state.get("params", fresh) for state in states]
+    return models

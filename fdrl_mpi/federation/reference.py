@@ -1,6 +1,7 @@
 """The one-process oracle: what a federated run must come to, written down without any communication."""
 
 from collections.abc import Mapping
+from math import isfinite
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fdrl_mpi.aggregation.views import Stack
 from fdrl_mpi.aggregation.weighting import Weighting
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.federation.participation import Participation
+from fdrl_mpi.federation.round import distance
 from fdrl_mpi.federation.schedule import Schedule
 from fdrl_mpi.rl.learner import Learner
 
@@ -44,7 +46,7 @@ def reference_round(
         learner = learners[agent]
         learner.params[:] = params
         stats = learner.train(schedule(round, agent))
-        if np.isfinite(learner.params).all():
+        if isfinite(distance(learner.params, params)):
             rows[agent - 1] = learner.params
             weights[agent - 1] = weighting(stats.env_steps, len(stats.episodes))
         else:

@@ -56,14 +56,16 @@ class Outcome:
         Of this rank's agents.
     total_weight : float
         Of all agents; where the collective hides weights, the number of agents that had one.
-    num_rejected, num_stopping : int
-        Agents left out because their update was not finite; ranks that were asked to stop.
+    is_lost : bool
+        Whether agents have trained, and no update was finite.
+    num_stopping : int
+        Ranks that were asked to stop.
     """
 
     models: Models
     contributions: list[Contribution]
     total_weight: float
-    num_rejected: int
+    is_lost: bool
     num_stopping: int
 
 
@@ -94,7 +96,7 @@ def federated_round(
     with clock.phase("wait"):
         own_weights = np.array([one.weight for one in mine])
         ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile)
-        weights, num_rejected, num_stopping = _counted(parts, ballots)
+        weights, is_lost, num_stopping = _counted(parts, ballots)
 
     if weights.any():
         params = models[0]
@@ -108,7 +110,7 @@ def federated_round(
                 params = parts.server.step(params[received.columns], aggregate)
         with clock.phase("exchange"):
             models = collective.publish(params)
-    return Outcome(models, mine, float(weights.sum()), num_rejected, num_stopping)
+    return Outcome(models, mine, float(weights.sum()), is_lost, num_stopping)
 
 
 def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:
@@ -120,7 +122,7 @@ def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | Non
     learner.params[:] = params
     stats = learner.train(budget)
     seconds = (perf_counter() - started, process_time() - started_cpu)
-    norm = _distance(learner.params, params)
+    norm = distance(learner.params, params)
     if not isfinite(norm):
         learner.restart()
         learner.params[:] = params
@@ -129,7 +131,8 @@ def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | Non
     return Contribution(weight, True, False, norm, *seconds, stats)
 
 
-def _distance(a: FloatVector, b: FloatVector) -> float:
+def distance(a: FloatVector, b: FloatVector) -> float:
+    """Compute the L2 norm of a difference; not finite where an update is to be left out."""
     difference = a - b
     return sqrt(float(np.dot(difference, difference)))
 
@@ -137,16 +140,17 @@ def _distance(a: FloatVector, b: FloatVector) -> float:
 def _ballot(parts: Parts, mine: list[Contribution], is_stopping: bool) -> DoubleArray:
     """Write down what the other ranks have to know of this one before the exchange."""
     agents_per_rank = parts.world.placement.agents_per_rank
-    ballot = np.zeros((2, agents_per_rank))
+    ballot = np.zeros((3, agents_per_rank))
     for number, one in enumerate(mine):
-        ballot[:, number] = one.weight, one.is_rejected
+        ballot[:, number] = one.weight, one.is_rejected, one.is_present
     if parts.collective.hides_updates:
         ballot[0] = ballot[0] > 0.0
     return np.append(ballot.ravel(), is_stopping)
 
 
-def _counted(parts: Parts, ballots: DoubleArray) -> tuple[DoubleArray, int, int]:
-    """Return the weight of every agent, and how many are rejected and ranks stopping."""
+def _counted(parts: Parts, ballots: DoubleArray) -> tuple[DoubleArray, bool, int]:
+    """Return the weight of every agent, whether all that trained are rejected, and how many ranks stop."""
     agents_per_rank = parts.world.placement.agents_per_rank
-    weights, rejected = (ballots[1:, start : start + agents_per_rank] for start in (0, agents_per_rank))
-    return weights.ravel(), int(rejected.sum()), int(ballots[:, -1].sum())
+    weights, rejected, present = np.moveaxis(ballots[1:, :-1].reshape(-1, 3, agents_per_rank), 1, 0)
+    is_lost = present.any() and rejected.sum() == present.sum()
+    return weights.ravel(), bool(is_lost), int(ballots[:, -1].sum())

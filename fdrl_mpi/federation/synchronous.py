@@ -134,6 +134,11 @@ class SynchronousRun:
         Tells the user how it goes; called on the root after every round.
     wall_s : float
         Training time before this start.
+
+    Attributes
+    ----------
+    round : int
+        The last round done.
     """
 
     def __init__(
@@ -152,6 +157,7 @@ class SynchronousRun:
         self._own_evaluations = evaluations.own
         self._background = BackgroundEvaluation(evaluations.published, parts.clock, self._record_evaluation)
         self._is_saved = True
+        self.round = 0
         self._newest: tuple[int, DoubleArray | None] = (0, None)
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
@@ -165,8 +171,9 @@ class SynchronousRun:
         if start.round and plan.evaluates(start.round):
             self._background.submit(start.round, models[0])
         for round in range(start.round + 1, plan.rounds + 1):
+            self.round = round - 1
             outcome = self._round(round, models)
-            if outcome.num_rejected and not outcome.total_weight:
+            if outcome.is_lost:
                 outcome_name, reason = "failed", f"no agent's update of round {round} was finite"
                 round -= 1
                 if round > start.round and not plan.saves(round):

@@ -53,9 +53,15 @@ class Adam:
         return norm
 
     def get_state(self) -> State:
-        return {"mean": self._mean.copy(), "square": self._square.copy(), "steps": self._steps}
+        """Return sums and step count: the moments over 1 - beta, exactly as they are kept here."""
+        return {"sum": self._mean.copy(), "square_sum": self._square.copy(), "steps": self._steps}
 
     def set_state(self, state: State) -> None:
-        self._mean[:] = state["mean"]
-        self._square[:] = state["square"]
+        """Go on from `get_state`, or from that of the torch engine, which keeps the moments themselves."""
+        if "mean" in state:
+            np.divide(state["mean"], np.float32(1.0 - BETA_1), out=self._mean)
+            np.divide(state["square"], np.float32(1.0 - BETA_2), out=self._square)
+        else:
+            self._mean[:] = state["sum"]
+            self._square[:] = state["square_sum"]
         self._steps = int(state["steps"])

@@ -164,9 +164,14 @@ class TorchAdam:
         return {**arrays, "steps": int(self._steps)}
 
     def set_state(self, state: State) -> None:
-        """Go on from `get_state`."""
-        self._mean.copy_(torch.from_numpy(state["mean"]))
-        self._square.copy_(torch.from_numpy(state["square"]))
+        """Go on from `get_state`, or from that of the numpy engine, which keeps moments over 1 - beta."""
+        if "mean" in state:
+            mean, square = state["mean"], state["square"]
+        else:
+            mean = state["sum"] * np.float32(1.0 - BETA_1)
+            square = state["square_sum"] * np.float32(1.0 - BETA_2)
+        self._mean.copy_(torch.from_numpy(mean))
+        self._square.copy_(torch.from_numpy(square))
         self._steps.fill_(state["steps"])
 
 

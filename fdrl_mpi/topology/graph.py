@@ -212,6 +212,8 @@ def contraction(weights: DoubleArray) -> float:
     """
     size = len(weights)
     deviation = weights - np.full((size, size), 1.0 / size)
+    if np.array_equal(deviation, deviation.T):
+        return float(np.abs(np.linalg.eigvalsh(deviation)).max())
     return float(np.linalg.norm(deviation, 2))
 
 

@@ -239,3 +239,18 @@ def _handles_user_signal(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
     return bool(caught >> (signal.SIGUSR1 - 1) & 1)
+
+
+def test_workstation_script_makes_a_dry_run_on_all_ranks(small, tmp_path):
+    script = Path(__file__).parents[2] / "jobs/workstation.sh"
+    done = subprocess.run(
+        ["bash", str(script), *small, "--dry-run"],
+        cwd=tmp_path,
+        env={**os.environ, "VIRTUAL_ENV": sys.prefix, "RANKS": "3"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "agent 2: " in done.stdout
+    assert not (tmp_path / "runs").exists()

@@ -1,8 +1,11 @@
 """Bad input: one clear message on rank 0, exit status 2, nothing written."""
 
+import sys
+
 import pytest
 
 pytestmark = pytest.mark.launch
+TIME_LIMIT_S = 60
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,40 @@ def test_run_directory_with_other_files_is_refused(finish, tmp_path):
     assert ended.returncode == 2
     assert "holds files, but no run" in ended.stderr
     assert [path.name for path in (tmp_path / "runs/cartpole").iterdir()] == ["thesis.txt"]
+
+
+UNEQUAL_WORLD = """
+import gymnasium
+import numpy as np
+
+class World(gymnasium.Env):
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, size=1.0):
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (int(size),), np.float32)
+"""
+
+
+def test_agents_whose_models_have_different_layouts_are_refused(finish, tmp_path):
+    (tmp_path / "mine.py").write_text(UNEQUAL_WORLD)
+    sizes = '{size={distribution="evenly",low=1,high=2}}'
+    ended = finish(3, "--environment.id", "mine:World", "--environment.heterogeneity", sizes)
+    assert ended.returncode == 2
+    assert "have no model in common" in ended.stderr, ended.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rounds", "7"], "rank 1 and rank 0 read different configurations"),
+        (["--learner.lr", "fast"], "learner.lr ="),
+    ],
+)
+def test_configuration_that_differs_between_ranks_is_refused_by_all(start, tmp_path, words, message):
+    program = [sys.executable, "-m", "fdrl_mpi.train"]
+    process = start(1, ":", "-n", "1", *program, *words)
+    out, err = process.communicate(timeout=TIME_LIMIT_S)
+    assert process.returncode == 2
+    assert err.count(message) == 1, out + err
+    assert list(tmp_path.iterdir()) == []

@@ -244,3 +244,31 @@ def test_auto_takes_shared_memory_where_ranks_share_some(world, on_all_ranks, on
     shares_nodes = len(set(several_nodes.nodes)) < several_nodes.size
     on_all_ranks(picked(several_nodes, View.SUM) == ("node and tree" if shares_nodes else "allreduce"))
     on_all_ranks(picked(several_nodes, View.STACK) == "node and alltoall")
+
+
+class _Doubling:
+    """A server step that reads the last model: ``2 * aggregate - params``."""
+
+    def step(self, params, aggregate):
+        return 2.0 * aggregate - params
+
+
+@pytest.mark.parametrize("name", WITH_ONE_MODEL)
+def test_server_step_sees_the_last_model_and_not_the_sum_in_its_place(world, on_all_ranks, name):
+    d, weights = 5000, [1.0] * world.num_agents
+    mean = np.mean([_update(agent, d) for agent in _agents(world)], axis=0)
+    collective, expected = _make(world, name, d), np.zeros(d)
+    models = [np.zeros(d, np.float32)] * max(len(world.agents), 1)
+    for _ in range(4):
+        for row, agent in zip(collective.rows, world.agents, strict=True):
+            row[:] = models[0] + _update(agent, d)
+        world.barrier()
+        collective.encode(models, np.ones(len(world.agents)), np.array(weights))
+        received, params = collective.exchange(), models[0]
+        if received is not None:
+            params = _Doubling().step(params[received.columns], Mean().aggregate(received))
+        models = collective.publish(params)
+        expected += 2.0 * mean
+        on_all_ranks(
+            np.allclose(models[0], expected, atol=1e-4), f"off by {np.abs(models[0] - expected).max()}"
+        )

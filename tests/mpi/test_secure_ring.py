@@ -32,13 +32,13 @@ def _weight(agent: int) -> float:
     return float(10 * (1 + agent % 7))
 
 
-def _round(collective, world, models, round=0, weight=_weight):
-    """Make one exchange; every agent's model moves by its update."""
+def _round(collective, world, models, round=0, weight=_weight, flags=None):
+    """Make one exchange; every agent's model moves by its update. `flags`: who is known to contribute."""
     d = collective.rows.shape[1]
     for row, agent in zip(collective.rows, world.agents, strict=True):
         row[:] = models[0] + _update(agent, d, round)
     own = np.array([weight(agent) for agent in world.agents])
-    collective.encode(models, own, np.ones(world.num_agents))
+    collective.encode(models, own, np.ones(world.num_agents) if flags is None else flags)
     received, params = collective.exchange(), models[0]
     if received is not None:
         params = Mean().aggregate(received)
@@ -79,6 +79,18 @@ def test_absent_agents_and_all_absent_but_one(world, on_all_ranks):
         models = _round(SecureRing(world, d, SETTINGS), world, _start(world, d), weight=weight)
         expected = _start(world, d)[0] + _mean(world, d, weight=weight)
         on_all_ranks(np.allclose(models[0], expected, atol=2e-5))
+
+
+def test_sum_of_one_contributor_is_never_formed(world, on_all_ranks, caplog, monkeypatch):
+    collective, models = SecureRing(world, 20, SETTINGS), _start(world, 20)
+    uploads = _spied_uploads(monkeypatch, collective)
+    only = lambda agent: 5.0 if agent == 1 else 0.0  # noqa: E731
+    flags = np.array([only(agent) > 0.0 for agent in range(1, world.num_agents + 1)], float)
+    after = _round(collective, world, models, weight=only, flags=flags)
+    on_all_ranks(np.array_equal(after[0], models[0]) and not uploads)
+    on_all_ranks(not world.is_root or "fewer than 2 parties" in caplog.text)
+    after = _round(collective, world, after)
+    on_all_ranks(np.allclose(after[0], models[0] + _mean(world, 20), atol=2e-6), "the next round is right")
 
 
 def test_weights_that_vanish_in_fixed_point_leave_the_model(world, on_all_ranks):
@@ -340,6 +352,19 @@ def test_party_that_signs_with_another_key_is_refused(world, on_all_ranks, monke
         monkeypatch.setitem(handshake, "_identities", other)
     refused = _refusal(world, roster)
     on_all_ranks("introduction of party 1 is not signed by it" in refused, refused)
+
+
+def test_party_that_introduces_itself_as_another_is_refused(world, on_all_ranks, monkeypatch, roster):
+    """With its own good signature: else a root could stand in for all neighbours of a victim."""
+
+    def change(heard):
+        if isinstance(heard[1], secure_ring.shake_hands.__globals__["Introduction"]):
+            return [heard[0], heard[0], *heard[2:]]
+        return heard
+
+    _tampering(world, monkeypatch, change)
+    refused = _refusal(world, roster)
+    on_all_ranks("party 1 introduced itself as party 0" in refused, refused)
 
 
 def test_ring_that_protects_nobody_and_range_that_wraps_are_refused(world, on_all_ranks):

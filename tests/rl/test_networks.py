@@ -161,6 +161,25 @@ def test_optimiser_continues_from_its_state() -> None:
         np.testing.assert_array_equal(network.params, expected)
 
 
+def test_optimiser_continues_from_the_state_of_the_other_engine() -> None:
+    """A run that is resumed where the engine is another one keeps its moments."""
+    observations, d_outputs, d_free = _samples(SHAPES[0])
+    networks = _both(SHAPES[0])
+    optimisers = [network.optimiser() for network in networks]
+    for network, optimiser in zip(networks, optimisers, strict=True):
+        network.forward(observations)
+        network.backward(d_outputs, d_free, accumulate=False)
+        optimiser.step(1e-3, 1e9)
+    states = [optimiser.get_state() for optimiser in optimisers]
+    after, params = [], networks[0].params.copy()
+    for network, optimiser, state in zip(networks, optimisers, reversed(states), strict=True):
+        network.params[:] = params
+        optimiser.set_state(state)
+        optimiser.step(1e-3, 1e9)
+        after.append(network.params.copy())
+    np.testing.assert_allclose(after[0], after[1], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[1]])
 def test_exported_state_dict_fits_plain_torch_modules(shape: NetworkShape) -> None:
     from torch import from_numpy, nn

@@ -1,0 +1,115 @@
+"""Predicts what collectives cost at sizes nobody here has: a model fitted to what was measured.
+
+``python benchmarks/model.py [--ranks 3 5 9 17 33] [--hosts 3 5 9] [--rate 1gbit] [--out PNG] [--json]``
+
+Each collective has two parameters: seconds a message and seconds a byte, as o and G in LogGP (Alexandrov et
+al., SPAA 1995); `cost_model.py` counts messages and bytes. They are fitted by relative least squares, once to
+this machine, whose ranks share its cores and memory, and once to hosts with a link each (network namespaces;
+needs root; leave --hosts empty to do without). The second is carried on to a million agents, a host each.
+The work of a secure sum is not fitted: it is timed in one process.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cost_model import HOSTS, NODE, Fit, fit, measure_crypto
+from launching import REPOSITORY, mpirun, run
+from reporting import machine, print_json, print_report
+
+from fdrl_mpi.process import usable_cores
+
+NODE_LENGTHS, HOST_LENGTHS = (1000, 10_000, 100_000, 1_000_000), (10_000, 100_000, 1_000_000)
+COLUMNS = {
+    "place": "fitted to",
+    "collective": "collective",
+    "points": "points",
+    "message_us": "us/message",
+    "byte_ns": "ns/byte",
+    "median_error": "median error",
+    "worst_error": "worst error",
+}
+
+
+def main() -> None:
+    """Measure, fit, report, draw."""
+    arguments, facts = _arguments(), machine()
+    crypto = measure_crypto()
+    points = {"this node": [p for ranks in arguments.ranks for p in _on_node(ranks)]}
+    if arguments.hosts:
+        points["hosts"] = [p for hosts in arguments.hosts for p in _on_hosts(hosts, arguments.rate)]
+    fits: list[Fit] = []
+    for place, measured in points.items():
+        counting = NODE if place == "this node" else HOSTS
+        for name in sorted({point["collective"] for point in measured}):
+            some = [point for point in measured if point["collective"] == name]
+            fits.append(fit(place, name, counting[name], some, crypto, usable_cores()))
+    rows = [one.row() for one in fits]
+    print_report("Fitted costs", rows, COLUMNS, "errors relative to the measured times")
+    predictions = [
+        {"collective": one.collective, "agents": agents, "d": d, "predicted_s": one.predict(agents, d)}
+        for one in fits
+        if one.place == "hosts"
+        for agents in (10, 100, 1000, 10_000, 100_000, 1_000_000)
+        for d in (10_000, 1_000_000)
+    ]
+    if predictions:
+        table = {"collective": "collective", "agents": "agents", "d": "d", "predicted_s": "predicted s"}
+        print_report(f"Carried on, a host an agent, links of {arguments.rate}", predictions, table, "model")
+    if arguments.out:
+        from figures_of_model import draw
+
+        draw(fits, crypto, arguments.rate, arguments.out)
+        print(arguments.out)
+    if arguments.json:
+        print_json(facts | {"crypto": crypto}, rows + predictions)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--ranks", nargs="+", type=int, default=[3, 5, 9, 17, 33], help="ranks on this machine"
+    )
+    parser.add_argument("--hosts", nargs="*", type=int, default=[3, 5, 9], help="hosts with a rank each")
+    parser.add_argument("--rate", default="1gbit", help="of each host's link, as tc writes it")
+    parser.add_argument("--out", type=Path, help="draw a PNG")
+    parser.add_argument("--json", action="store_true", help="print a last line of JSON")
+    return parser.parse_args()
+
+
+def _on_node(ranks: int) -> list[dict[str, Any]]:
+    return _points(ranks, NODE_LENGTHS, ["node", "tree", "allreduce", "gather"], 15, mpirun(ranks))
+
+
+def _on_hosts(hosts: int, rate: str) -> list[dict[str, Any]]:
+    start = mpirun(1)[-1:]
+    script = [start[0], str(REPOSITORY / "tests/hosts/namespaces.py"), str(hosts), "1", rate]
+    command = [*script, "-n", str(hosts), start[0]]
+    return _points(hosts, HOST_LENGTHS, ["tree", "allreduce", "gather"], 7, command)
+
+
+def _points(
+    ranks: int, lengths: tuple[int, ...], names: list[str], repeats: int, start: list[str]
+) -> list[dict[str, Any]]:
+    """Time the collectives with the two benchmarks; a point is a collective, a size and its seconds."""
+    folder = REPOSITORY / "benchmarks"
+    common = ["--d", *map(str, lengths), "--repeats", str(repeats), "--json"]
+    rows = _results([*start, str(folder / "collectives.py"), "--collectives", *names, *common])
+    points = [{key: row[key] for key in ("collective", "agents", "d", "median_s")} for row in rows]
+    if ranks > 3:
+        secure = _results([*start, str(folder / "secure_sum.py"), "--training-ms", "30", *common])
+        points += [
+            {"collective": "secure_ring", "agents": r["agents"], "d": r["d"], "median_s": r["on_path_s"]}
+            for r in secure
+        ]
+    return points
+
+
+def _results(command: list[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(run(command).splitlines()[-1])["results"]
+    return rows
+
+
+if __name__ == "__main__":
+    main()
