@@ -110,19 +110,23 @@ def fit(
     crypto: Mapping[str, float],
     cores: int,
 ) -> Fit:
-    """Fit the two costs by least squares of the relative errors; a cost below 0 is 0."""
+    """Fit the two costs by least squares of the logarithms, so that twice too long is as bad as half.
+
+    A search over a grid that closes in three times: two costs, neither below 0, need nothing cleverer.
+    """
     blank = Fit(place, collective, count, 0.0, 0.0, crypto, cores, points)
     seconds = np.array([point["median_s"] for point in points])
     known = np.array([_crypto(blank, point["agents"], point["d"]) for point in points])
     counts = np.array([count(point["agents"] + 1, 4.0 * point["d"], cores) for point in points])
-    matrix, target = counts / seconds[:, None], 1.0 - known / seconds
-    costs, *_ = np.linalg.lstsq(matrix, target)
-    for column in (0, 1):
-        if costs[column] < 0.0:
-            other = matrix[:, 1 - column]
-            costs = np.zeros(2)
-            costs[1 - column] = max(float(other @ target) / float(other @ other), 0.0)
-    return Fit(place, collective, count, float(costs[0]), float(costs[1]), crypto, cores, points)
+    messages, moved = np.logspace(-8, -1, 60), np.logspace(-12, -6, 60)
+    for _ in range(3):
+        predicted = known + messages[:, None, None] * counts[:, 0] + moved[None, :, None] * counts[:, 1]
+        loss = np.square(np.log(predicted / seconds)).sum(axis=2)
+        row, column = np.unravel_index(loss.argmin(), loss.shape)
+        best = messages[row], moved[column]
+        steps = messages[1] / messages[0], moved[1] / moved[0]
+        messages, moved = (np.geomspace(b / s, b * s, 60) for b, s in zip(best, steps, strict=True))
+    return Fit(place, collective, count, float(best[0]), float(best[1]), crypto, cores, points)
 
 
 def _crypto(one: Fit, agents: int, d: int) -> float:

@@ -18,7 +18,7 @@ MANY = np.unique(np.logspace(0.3, 6, 60).astype(int))
 
 def draw(fits: Sequence[Fit], crypto: Mapping[str, float], rate: str, path: Path) -> None:
     """Draw three panels."""
-    figure, (here, far, secure) = plt.subplots(1, 3, figsize=(14.0, 4.2), layout="constrained")
+    figure, (here, far, secure) = plt.subplots(1, 3, figsize=(14.0, 5.2), layout="constrained")
     _lines(here, [one for one in fits if one.place == "this node"], np.arange(2, 65))
     here.set_title("one node, ranks share its cores")
     between = [one for one in fits if one.place == "hosts"]
@@ -30,9 +30,9 @@ def draw(fits: Sequence[Fit], crypto: Mapping[str, float], rate: str, path: Path
     for axes in (here, far, secure):
         axes.set_xlabel("agents")
         axes.set_ylabel("seconds")
-        axes.set_xscale("log")
+        axes.set_xscale("log", base=2 if axes is here else 10)
         axes.set_yscale("log")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     figure.savefig(path, dpi=120)
 
 
