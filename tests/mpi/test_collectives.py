@@ -10,7 +10,7 @@ from mpi4py import MPI
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.server import Average
 from fdrl_mpi.aggregation.views import Stack, Sum, View
-from fdrl_mpi.build_collective import collective_of
+from fdrl_mpi.build_collective import GIVES, collective_of
 from fdrl_mpi.comm import shared_memory
 from fdrl_mpi.comm.collective import Traffic
 from fdrl_mpi.comm.isolated import Isolated
@@ -272,3 +272,11 @@ def test_server_step_sees_the_last_model_and_not_the_sum_in_its_place(world, on_
         on_all_ranks(
             np.allclose(models[0], expected, atol=1e-4), f"off by {np.abs(models[0] - expected).max()}"
         )
+
+
+@pytest.mark.parametrize("needs", list(View))
+def test_collective_gives_what_the_table_of_names_promises(world, on_all_ranks, needs):
+    for name in WITH_ONE_MODEL:
+        if GIVES[name] >= needs:
+            gives = collective_of(CommConfig(collective=name), world, 10, needs).gives
+            on_all_ranks(needs <= gives <= GIVES[name], name)
