@@ -18,6 +18,7 @@ _SHADES = LinearSegmentedColormap.from_list(
     "shades", ["#ffffff", "#8fbcdb"]
 )  # light: black text stays legible
 _MANY = 24  # agents; more get lower rows and smaller text
+_MOST = 64  # rows; of more agents the best and the worst are shown
 _BAR_WIDTH = 2.0  # in cells
 _NOTHING = 0.01  # width of no cells; matplotlib refuses 0
 _HEADER_IN = 0.75
@@ -28,15 +29,17 @@ def draw_worlds(runs: Sequence[Run]) -> Figure:
     """Draw a table for all runs with the same worlds: contexts as shaded cells, a column of bars a run."""
     colours = {run.path: colour for run, colour in zip(runs, run_colours(len(runs)), strict=True)}
     groups = same_worlds(runs)
-    heights = [_HEADER_IN + len(group[0].metrics.agents) * _row_height_in(group[0]) for group in groups]
+    heights = [_HEADER_IN + len(shown(group[0])) * _row_height_in(group[0]) for group in groups]
     figure = new_figure(sum(heights))
     parts = figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)
     for part, group in zip(parts[:, 0], groups, strict=True):
-        contexts, order = group[0].contexts, by_return(group[0])
+        contexts, order = group[0].contexts, shown(group[0])
         widths = [max(len(contexts), _NOTHING), *[_BAR_WIDTH] * len(group)]
         characters = int(_CHARACTERS * _BAR_WIDTH / sum(widths))
         cells, *bars = part.subplots(1, 1 + len(group), width_ratios=widths)
         _draw_cells(cells, group[0].metrics.agents[order], contexts, order)
+        if len(order) < (num_agents := len(group[0].metrics.agents)):
+            cells.set_xlabel(f"the best {_MOST // 2} and the worst {_MOST // 2} of {num_agents} agents")
         limits = _limits([last_evaluation(run.metrics).returns for run in group])
         for axes, run in zip(bars, group, strict=True):
             _draw_bars(axes, run, order, limits, colours[run.path], fill(run.label, characters))
@@ -47,6 +50,12 @@ def by_return(run: Run) -> IntVector:
     """Order the agents by their last evaluation return, best first; those without one come last, by id."""
     order: IntVector = np.argsort(-last_evaluation(run.metrics).returns, kind="stable")
     return order
+
+
+def shown(run: Run) -> IntVector:
+    """List the agents that get a row, in the order of `by_return`."""
+    order = by_return(run)
+    return order if len(order) <= _MOST else np.concatenate([order[: _MOST // 2], order[-_MOST // 2 :]])
 
 
 def _row_height_in(run: Run) -> float:

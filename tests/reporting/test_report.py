@@ -12,7 +12,8 @@ import pytest
 
 from fdrl_mpi.record.metrics import MetricsRecord
 from fdrl_mpi.report import main
-from fdrl_mpi.reporting.worlds import normalised
+from fdrl_mpi.reporting.runs import load_run
+from fdrl_mpi.reporting.worlds import normalised, shown
 
 MakeRun = Callable[..., Path]
 FIGURES = {"learning_curve.png", "worlds.png", "phases.png", "bytes.png", "agents.png"}
@@ -138,3 +139,9 @@ def test_missing_matplotlib_is_named_with_its_remedy(make_run: MakeRun) -> None:
 def test_shades_go_from_the_least_to_the_greatest() -> None:
     np.testing.assert_array_equal(normalised(np.array([2.0, 4.0, np.nan, 3.0])), [0.0, 1.0, np.nan, 0.5])
     np.testing.assert_array_equal(normalised(np.array([7.0, 7.0])), [0.5, 0.5])
+
+
+def test_of_many_agents_the_best_and_the_worst_get_a_row(make_run: MakeRun) -> None:
+    few, many = (load_run(make_run(name, num_agents=number)) for name, number in (("few", 64), ("many", 200)))
+    assert shown(few).tolist() == list(range(64))
+    assert shown(many).tolist() == [*range(32), *range(168, 200)]  # the return falls with the id
