@@ -49,7 +49,7 @@ def _own(collective: Collective, world: World, d: int) -> Contest:
     def move() -> None:
         model, received = params, collective.exchange()
         if received is not None:
-            model = server.step(params[received.columns], rule.aggregate(received))
+            model = server.step(params[received.columns], rule.aggregate(received), received.columns)
         collective.publish(model)
 
     def encode_and_move() -> None:

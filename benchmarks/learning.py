@@ -9,11 +9,12 @@ from clocks import Clock
 from limit import Arithmetic, Limit, Replay, measure_limit
 from peers import WINDOW, Solved
 
-from fdrl_mpi.build_agent import make_environment, make_network, network_shape
+from fdrl_mpi.build_agent import make_environment, make_model
 from fdrl_mpi.config import EnvironmentConfig
 from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.rl.hyperparameters import PPOConfig
 from fdrl_mpi.rl.learner import Budget, TrainStats
+from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.ppo import PPO
 from fdrl_mpi.rl.rollout import Rollout
 from fdrl_mpi.streams import stream
@@ -47,8 +48,8 @@ class OwnPPO:
         self._settings, self._clock, self._seed = settings, clock, seed
         self.name = f"fdrl_mpi ({engine})"
         self.environment = make_environment(EnvironmentConfig(id=environment_id), [{}] * num_envs)
-        self.network, self.distribution = make_network(settings, seed, self.environment, engine, "cpu")
-        self.learner = PPO(settings, self.network, self.distribution, self.environment)
+        self.model = make_model(settings, seed, self.environment, engine, "cpu")
+        self.learner = PPO(settings, self.model, self.environment, LocalObjective())
         self.samples = settings.num_steps * num_envs
 
     def train(self, env_steps: int, lr_share: float = 1.0, round: int = 1) -> TrainStats:
@@ -129,9 +130,10 @@ class OwnLimit:
         self._clock = clock
         environment = make_environment(EnvironmentConfig(id=environment_id), [{}] * num_envs)
         self._replay = Replay(environment, settings.num_steps)
-        self._arithmetic = Arithmetic(settings, network_shape(settings, environment), num_envs)
+        shape = make_model(settings, SEED, environment, "numpy", "cpu").network.shape
+        self._arithmetic = Arithmetic(settings, shape, num_envs)
 
     def measure(self, own: OwnPPO, seconds: float) -> Limit:
         """Measure for about `seconds` with the policy `own` has learnt so far."""
-        self._replay.record(own.network, own.distribution.greedy)
+        self._replay.record(own.model.network, own.model.distribution.greedy)
         return measure_limit(self._replay, self._arithmetic, self._clock, seconds)

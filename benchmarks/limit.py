@@ -11,7 +11,7 @@ from clocks import Clock
 
 from fdrl_mpi.arrays import ActionArray, FloatMatrix
 from fdrl_mpi.rl.hyperparameters import PPOConfig
-from fdrl_mpi.rl.network import ActorCritic, NetworkShape, mlp_layout
+from fdrl_mpi.rl.network import Network, NetworkShape, mlp_layout
 from fdrl_mpi.rl.ppo import BLOCK_ROWS
 from fdrl_mpi.rl.rollout import Environment
 from fdrl_mpi.steps import StepBuffers
@@ -55,7 +55,7 @@ class Arithmetic:
 
     def __init__(self, settings: PPOConfig, shape: NetworkShape, num_envs: int) -> None:
         self._shape = shape
-        self._towers = 1 if shape.shared else 2
+        self._towers = shape.num_towers
         self._products: list[Pass] = []
         self._elementwise: list[Pass] = []
         samples = settings.num_steps * num_envs
@@ -124,7 +124,7 @@ class Arithmetic:
     def _heads(self) -> tuple[int, ...]:
         """List the rows of the output products: actor and critic, or both at once."""
         num_outputs = self._shape.num_outputs
-        return (num_outputs + 1,) if self._shape.shared else (num_outputs, 1)
+        return (num_outputs + 1,) if self._shape.num_towers == 1 else (num_outputs, 1)
 
     def _activation(self, units: FloatMatrix, bias: FloatMatrix) -> list[Pass]:
         activate = partial(np.tanh, units, _result(*units.shape))
@@ -149,7 +149,7 @@ class Replay:
         ]
         self._actions: list[ActionArray] = []
 
-    def record(self, network: ActorCritic, greedy: Callable[[FloatMatrix], ActionArray]) -> None:
+    def record(self, network: Network, greedy: Callable[[FloatMatrix], ActionArray]) -> None:
         """Let the policy act greedily and keep its actions."""
         self._actions.clear()
         act = network.actor(self._environment.num_envs)

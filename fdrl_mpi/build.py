@@ -3,33 +3,49 @@
 Names are looked up here, in `build_agent` and in `build_collective`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fdrl_mpi.aggregation.mean import Mean
-from fdrl_mpi.aggregation.server import Average
+from fdrl_mpi.aggregation.aggregator import Aggregator
+from fdrl_mpi.aggregation.mean import CoordinateMean, Mean
+from fdrl_mpi.aggregation.server import (
+    Average,
+    FedAdagrad,
+    FedAdam,
+    FedYogi,
+    Momentum,
+    ServerOptimizer,
+    UpdateKind,
+    WithControls,
+)
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build_agent import Context, draw_worlds, make_environment, make_network
+from fdrl_mpi.build_agent import Context, draw_worlds, engine_of, learner_class, make_environment, make_model
 from fdrl_mpi.build_collective import make_collective
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.envs.contexts import Contexts
 from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.federation.evaluation import Evaluation
-from fdrl_mpi.federation.participation import uniform_cohorts
+from fdrl_mpi.federation.participant import Participant
+from fdrl_mpi.federation.participation import cohort_size, uniform_cohorts
 from fdrl_mpi.federation.round import Parts
 from fdrl_mpi.federation.schedule import budgets
 from fdrl_mpi.federation.synchronous import Evaluations, Plan
-from fdrl_mpi.rl.device import choose_device, choose_engine
-from fdrl_mpi.rl.distributions import Distribution
-from fdrl_mpi.rl.learner import Learner
-from fdrl_mpi.rl.network import ActorCritic
-from fdrl_mpi.rl.ppo import PPO
+from fdrl_mpi.federation.wire import Company, Wire
+from fdrl_mpi.rl.device import choose_device
+from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
+from fdrl_mpi.rl.objective import LocalObjective
 
 RULES = {"mean": Mean}
-SERVERS = {"average": Average}
-LEARNERS = {"ppo": PPO}
+SERVERS: dict[str, Callable[[UpdateKind, Any], ServerOptimizer]] = {
+    "average": lambda kind, own: Average(kind, own.lr),
+    "momentum": lambda kind, own: Momentum(kind, own.lr, own.beta),
+    "adagrad": lambda kind, own: FedAdagrad(kind, own.lr, own.beta_1, 0.0, own.tau),
+    "adam": lambda kind, own: FedAdam(kind, own.lr, own.beta_1, own.beta_2, own.tau),
+    "yogi": lambda kind, own: FedYogi(kind, own.lr, own.beta_1, own.beta_2, own.tau),
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,14 @@ class Rank:
 class Builder:
     """Makes everything one rank needs for a run.
 
-    In two steps, because all ranks must know that their models have the same length before they make the
+    In two steps, because all ranks must know that their models have the same parts before they make the
     collective together.
+
+    Attributes
+    ----------
+    wire : Wire
+    pieces : mapping
+        Where each parameter lies in the model.
 
     Raises
     ------
@@ -67,44 +89,50 @@ class Builder:
     def __init__(self, config: Config, world: World) -> None:
         self._config, self._world = config, world
         self._worlds = draw_worlds(config, world.num_agents)
-        self._device = choose_device(config.learner.device, world.local_rank)
-        self._engine = choose_engine(config.learner.engine, self._device, bool(config.learner.network.module))
+        self._device = choose_device(getattr(config.learner, "device", "cpu"), world.local_rank)
+        self._engine = engine_of(config.learner, self._device)
         self._environments = {
             agent: self._environment(contexts)
             for agent in world.agents
             if (contexts := _training_contexts(config, self._worlds, agent))
         }
         some = next(iter(self._environments.values()), None) or self._environment(self._worlds[:1])
-        network, _ = self._network(some)
-        self.params, self.layout = network.params.copy(), network.layout
+        model = self._model(some)
+        self.params, self.pieces = model.params.copy(), dict(model.pieces)
+        self.wire = make_wire(config, model)
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""
-        config, world = self._config, self._world
-        collective = make_collective(config, world, len(self.params), RULES[config.aggregation.rule].needs)
+        config, world, wire = self._config, self._world, self.wire
+        aggregator = make_aggregator(config, wire)
+        collective = make_collective(config, world, wire.length, aggregator.needs)
         parts = Parts(
             world=world,
             collective=collective,
-            aggregator=RULES[config.aggregation.rule](),
+            aggregator=aggregator,
             weighting=WEIGHTINGS["uniform" if config.mode == "independent" else config.aggregation.weighting],
-            server=SERVERS[config.aggregation.server](),
-            learners={
-                agent: self._learner(environment, collective.rows[world.agents.index(agent)])
+            server=make_server(config, wire, world.num_agents),
+            participants={
+                agent: make_participant(
+                    config,
+                    wire,
+                    environment,
+                    self._engine,
+                    self._device,
+                    collective.rows[world.agents.index(agent)],
+                )
                 for agent, environment in self._environments.items()
             },
+            wire=wire,
+            fresh=self.params,
         )
-        evaluations = self._evaluations(collective.has_global_model)
+        evaluations = self._evaluations(parts.has_global_policy)
         plan = make_plan(config, world.num_agents)
         return Rank(parts, plan, evaluations, self.params, self._engine, self._device)
 
-    def _learner(self, environment: VectorEnv, row: FloatVector) -> Learner:
-        network, distribution = self._network(environment, row)
-        make = LEARNERS[self._config.algorithm]
-        return make(self._config.learner, network, distribution, environment)
-
-    def _evaluations(self, has_global_model: bool) -> Evaluations:
+    def _evaluations(self, has_global_policy: bool) -> Evaluations:
         """Make what evaluates on this rank: the root the published model, else each agent its own."""
-        if not has_global_model:
+        if not has_global_policy:
             return Evaluations(
                 None, [self._evaluation(self._worlds[agent - 1 : agent]) for agent in self._world.agents]
             )
@@ -113,17 +141,78 @@ class Builder:
     def _evaluation(self, worlds: Sequence[Context]) -> Evaluation:
         episodes = self._config.evaluation.episodes
         environment = self._environment([world for world in worlds for _ in range(episodes)])
-        network, distribution = self._network(environment)
-        return Evaluation(environment, network, distribution, episodes, self._config.seed)
+        return Evaluation(environment, self._model(environment), episodes, self._config.seed)
 
     def _environment(self, contexts: Contexts) -> VectorEnv:
         return make_environment(self._config.environment, contexts)
 
-    def _network(
-        self, environment: VectorEnv, params: FloatVector | None = None
-    ) -> tuple[ActorCritic, Distribution]:
+    def _model(self, environment: VectorEnv, params: FloatVector | None = None) -> Model:
         config = self._config
-        return make_network(config.learner, config.seed, environment, self._engine, self._device, params)
+        return make_model(config.learner, config.seed, environment, self._engine, self._device, params)
+
+
+def make_aggregator(config: Config, wire: Wire) -> Aggregator:
+    """Make the rule by which updates become one."""
+    return CoordinateMean() if wire.company == "weights" else RULES[config.aggregation.rule]()
+
+
+def make_server(config: Config, wire: Wire, num_agents: int) -> ServerOptimizer:
+    """Make what turns the aggregate into the next model."""
+    own = config.aggregation.server
+    server = SERVERS[str(own.__struct_config__.tag)](wire.kind, own)
+    if wire.company != "controls":
+        return server
+    participation = cohort_size(num_agents, config.participation.fraction) / num_agents
+    return WithControls(server, wire.num_shared, participation)
+
+
+def make_participant(
+    config: Config, wire: Wire, environment: VectorEnv, engine: str, device: str, row: FloatVector
+) -> Participant:
+    """Make an agent: model, learner, and what it hands in.
+
+    Parameters
+    ----------
+    row : float32 array, shape (length of the wire,)
+        Where what it hands in is to lie.
+    """
+    learner = config.learner
+    model = make_model(learner, config.seed, environment, engine, device, row if wire.is_plain else None)
+    anchor = None
+    if config.objective.kl_coefficient:
+        anchor = make_model(learner, config.seed, environment, engine, device)
+    objective = LocalObjective(
+        config.objective.proximal,
+        config.objective.kl_coefficient,
+        anchor if isinstance(anchor, PolicyModel) else None,
+        tracks_gradients=wire.company == "controls",
+        holds_steps=wire.kind == "gradient",
+    )
+    cls = learner_class(config.algorithm)
+    return Participant(cls(learner, model, environment, objective), objective, wire, row)
+
+
+def make_wire(config: Config, model: Model) -> Wire:
+    """Say what travels; alone, and on pooled experience, everything belongs together.
+
+    Raises
+    ------
+    ValueError
+        If `learner.share` names what is not there.
+    """
+    everything = (slice(0, len(model.params)),)
+    if config.mode != "federated":
+        return Wire(everything, len(model.params))
+    share = getattr(config.learner, "share", "all")
+    columns = tuple(shared_columns(model, share))
+    company: Company = "nothing"
+    if config.aggregation.weighting == "visits":
+        company = "weights"
+    elif config.objective.control_variates:
+        company = "controls"
+    acting = [model.pieces[name] for name in model.groups.get("actor", model.pieces)]
+    acts = all(any(c.start <= a.start and a.stop <= c.stop for c in columns) for a in acting)
+    return Wire(columns, len(model.params), config.aggregation.update_kind, company, acts)
 
 
 def make_plan(config: Config, num_agents: int) -> Plan:

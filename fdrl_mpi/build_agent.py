@@ -1,7 +1,10 @@
-"""From names in a configuration to what acts: worlds, environments, networks. Needs no MPI."""
+"""From names in a configuration to what acts: worlds, environments, models. Needs no MPI."""
 
+from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias
+
+from numpy.random import Generator
 
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.config import Config, EnvironmentConfig
@@ -10,10 +13,11 @@ from fdrl_mpi.envs.heterogeneity import draw_context
 from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.own_class import import_class
 from fdrl_mpi.problem import UNLIKE, did_you_mean
-from fdrl_mpi.rl.distributions import Distribution, distribution_of
-from fdrl_mpi.rl.hyperparameters import PPOConfig
+from fdrl_mpi.rl.device import choose_engine
+from fdrl_mpi.rl.hyperparameters import LearnerConfig, NetworkLearnerConfig
 from fdrl_mpi.rl.mlp import MLP
-from fdrl_mpi.rl.network import ActorCritic, NetworkShape
+from fdrl_mpi.rl.model import Model, NetworkFactory
+from fdrl_mpi.rl.network import Network, NetworkShape
 from fdrl_mpi.streams import stream
 
 ENVIRONMENTS = {
@@ -21,6 +25,11 @@ ENVIRONMENTS = {
     "CartPole-v1": "fdrl_mpi.envs.cartpole:CartPole",
     "MountainCar-v0": "fdrl_mpi.envs.mountain_car:MountainCar",
     "Pendulum-v1": "fdrl_mpi.envs.pendulum:Pendulum",
+}
+
+LEARNERS = {
+    "ppo": "fdrl_mpi.rl.ppo:PPO",
+    "a2c": "fdrl_mpi.rl.a2c:A2C",
 }
 
 Context: TypeAlias = dict[str, float]
@@ -75,42 +84,62 @@ def _environment_class(environment_id: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def network_shape(learner: PPOConfig, environment: VectorEnv) -> NetworkShape:
-    """Say what a network must take and give to act in an environment."""
-    spec, settings = environment.action_spec, learner.network
-    return NetworkShape(
-        environment.observation_size,
-        spec.size,
-        distribution_of(spec).num_free,
-        settings.hidden,
-        settings.activation,
-        settings.shared,
-    )
+def learner_class(name: str) -> Any:
+    """Load the class of a learner; see `Learner` for its interface."""
+    module, _, class_name = LEARNERS[name].partition(":")
+    return getattr(import_module(module), class_name)
 
 
-def make_network(
-    learner: PPOConfig,
+def engine_of(learner: LearnerConfig, device: str) -> str:
+    """Name the engine a learner computes with."""
+    if not isinstance(learner, NetworkLearnerConfig):
+        return "numpy"
+    return choose_engine(learner.engine, device, bool(learner.network.module))
+
+
+def make_model(
+    learner: LearnerConfig,
     seed: int,
     environment: VectorEnv,
     engine: str,
     device: str,
     params: FloatVector | None = None,
-) -> tuple[ActorCritic, Distribution]:
-    """Make the network of a run with its initial model, the same on every rank, and its policy.
+) -> Model:
+    """Make the model of a run as it begins, the same on every rank.
 
     Parameters
     ----------
     params : float32 array, shape (d,), optional
         Where its parameters are to lie.
+
+    Raises
+    ------
+    ValueError
+        If the learner cannot handle the environment.
     """
-    distribution = distribution_of(environment.action_spec)
-    shape, settings = network_shape(learner, environment), learner.network
-    generator = stream(seed, "network")
+    name, kind = str(learner.__struct_config__.tag), environment.action_spec.kind
+    cls = learner_class(name)
+    if kind not in cls.action_kinds:
+        able = [other for other in LEARNERS if kind in learner_class(other).action_kinds]
+        raise ValueError(f"learner.name = {name} cannot learn {kind} actions; these can: {', '.join(able)}")
+    module = learner.network.module if isinstance(learner, NetworkLearnerConfig) else ""
+    make: NetworkFactory = partial(_make_network, module, engine, device)
+    model: Model = cls.make_model(learner, environment, make, stream(seed, "network"), params)
+    return model
+
+
+def _make_network(
+    module: str,
+    engine: str,
+    device: str,
+    shape: NetworkShape,
+    generator: Generator,
+    params: FloatVector | None,
+) -> Network:
     if engine == "numpy":
-        return MLP(shape, generator, params), distribution
+        return MLP(shape, generator, params)
     from fdrl_mpi.rl.torch_network import torch_mlp, torch_module
 
-    if settings.module:
-        module_class = import_class(settings.module)
-        return torch_module(module_class, shape, generator, device, params), distribution
-    return torch_mlp(shape, generator, device, params), distribution
+    if module:
+        return torch_module(import_class(module), shape, generator, device, params)
+    return torch_mlp(shape, generator, device, params)

@@ -14,7 +14,7 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, toml
 from fdrl_mpi.envs.heterogeneity import Distribution
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.schema import Key, sections, structures, title
+from fdrl_mpi.schema import Key, alternatives, sections, structures, title
 
 _OPTIONS = {
     "--config": "FILE ...: read TOML files; a key of a later file wins over that of an earlier one",
@@ -113,9 +113,17 @@ def _refusals(option: str, values: Sequence[str]) -> Iterator[Problem]:
 def help_text() -> str:
     """Describe the options and every key, its values and its default, wrapped to the terminal."""
     blocks = {"options": {"--KEY": "VALUE: set one of the keys below; wins over every file", **_OPTIONS}}
-    for section in sections(Config()):
+    sections_by_name = {section.name: section for section in sections(Config())}
+    for section in sections_by_name.values():
         heading = f"[{section.name}] {section.title}" if section.name else section.title
         blocks[heading] = {f"--{key.name}": _meaning(key) for key in section.keys}
+    for section in alternatives():
+        default = {key.name: key.value for key in sections_by_name[section.name].keys}
+        tag, *others = section.keys
+        own = [key for key in others if key.name not in default or default[key.name] != key.value]
+        blocks[f"[{section.name}] with --{tag.name} {tag.value}: {section.title}"] = {
+            f"--{key.name}": _meaning(key) for key in own
+        }
     blocks['distributions, each as {distribution = "NAME", PARAMETER = NUMBER, ...}'] = _distributions()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
     column = max(len(name) for rows in blocks.values() for name in rows) + 4

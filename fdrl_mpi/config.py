@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from fdrl_mpi.envs.heterogeneity import Distribution, Uniform
-from fdrl_mpi.rl.hyperparameters import Count, NonNegative, Positive, PPOConfig, Text, about
+from fdrl_mpi.rl.hyperparameters import (
+    A2CConfig,
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    PPOConfig,
+    Text,
+    about,
+)
 
 MAY_DIFFER_ON_RESUME = ("rounds", "agents_per_rank", "run", "log", "evaluation", "checkpoint")
 """Keys and sections that a resumed run may change; any other difference makes it another experiment."""
@@ -64,15 +73,74 @@ class EnvironmentConfig(_Section, frozen=True, kw_only=True):
     kwargs: Annotated[dict[str, Any], about("constructor arguments, the same for every agent")] = {}
 
 
+class AverageConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="average"):
+    """The model moves by lr times the mean update; with lr = 1 it is the mean of the models (FedAvg)."""
+
+    lr: Annotated[Positive, about("server step size")] = 1.0
+
+
+class MomentumConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="momentum"):
+    """FedAvgM (Hsu et al. 2019): the model moves along a decaying sum of mean updates."""
+
+    lr: Annotated[Positive, about("server step size")] = 1.0
+    beta: Annotated[Fraction, about("share of the sum that is kept")] = 0.9
+
+
+class AdagradConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="adagrad"):
+    """FedAdagrad (Reddi et al., ICLR 2021)."""
+
+    lr: Annotated[Positive, about("server step size")] = 0.01
+    beta_1: Annotated[Fraction, about("decay of the mean update")] = 0.0
+    tau: Annotated[Positive, about("added to the root of the squares; the first square is tau^2")] = 1e-3
+
+
+class AdamConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="adam"):
+    """FedAdam (Reddi et al., ICLR 2021)."""
+
+    lr: Annotated[Positive, about("server step size")] = 0.01
+    beta_1: Annotated[Fraction, about("decay of the mean update")] = 0.9
+    beta_2: Annotated[Fraction, about("decay of the squares")] = 0.99
+    tau: Annotated[Positive, about("added to the root of the squares; the first square is tau^2")] = 1e-3
+
+
+class YogiConfig(AdamConfig, frozen=True, kw_only=True, tag_field="name", tag="yogi"):
+    """FedYogi (Reddi et al., ICLR 2021): squares move by their sign, not towards their mean."""
+
+
+class ObjectiveConfig(_Section, frozen=True, kw_only=True):
+    """What an agent minimises besides its own loss."""
+
+    proximal: Annotated[
+        NonNegative,
+        about("mu: half of it times the squared distance from the global model (FedProx)"),
+    ] = 0.0
+    control_variates: Annotated[
+        bool, about("correct local gradients by the difference of the global and the own mean (SCAFFOLD)")
+    ] = False
+    kl_coefficient: Annotated[
+        NonNegative, about("weight of the policy's KL divergence from the global policy (FedKL)", "per nat")
+    ] = 0.0
+
+
 class AggregationConfig(_Section, frozen=True, kw_only=True):
     """What the root computes from the agents' updates."""
 
     rule: Annotated[Literal["mean"], about("mean: weighted mean of the updates (FedAvg)")] = "mean"
     weighting: Annotated[
-        Literal["uniform", "samples", "episodes"],
-        about("weight of an agent: 1, its environment steps, or its finished episodes"),
+        Literal["uniform", "samples", "episodes", "returns", "visits"],
+        about(
+            "weight of an agent: 1, its environment steps, its finished episodes, or the mean return of its "
+            "newest ones; visits: each entry of a table by how often the agent was there"
+        ),
     ] = "samples"
-    server: Annotated[Literal["average"], about("average: the new model is the aggregate")] = "average"
+    update_kind: Annotated[
+        Literal["parameters", "difference", "gradient"],
+        about(
+            "what agents hand in: their models, the difference from the global one, or the mean of their "
+            "gradients at the global one, along which the server steps"
+        ),
+    ] = "parameters"
+    server: AverageConfig | MomentumConfig | AdagradConfig | AdamConfig | YogiConfig = AverageConfig()
 
 
 class GossipConfig(_Section, frozen=True, kw_only=True):
@@ -195,7 +263,8 @@ class Config(_Section, frozen=True, kw_only=True):
     ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
-    learner: PPOConfig = PPOConfig()
+    learner: PPOConfig | A2CConfig = PPOConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     aggregation: AggregationConfig = AggregationConfig()
     comm: CommConfig = CommConfig()
     participation: ParticipationConfig = ParticipationConfig()

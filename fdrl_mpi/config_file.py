@@ -11,11 +11,20 @@ from textwrap import wrap
 from typing import Any, TypeAlias, get_type_hints
 
 from msgspec import NODEFAULT, Struct, ValidationError, convert, to_builtins
-from msgspec.inspect import DictType, Field, LiteralType, StrType, StructType, Type, UnionType, type_info
+from msgspec.inspect import DictType, Field, LiteralType, StrType, StructType, Type, type_info
 
 from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.problem import Problem, did_you_mean
-from fdrl_mpi.schema import Key, described, dotted_name, expected, keys, sections, structures
+from fdrl_mpi.schema import (
+    Key,
+    described,
+    dotted_name,
+    every_key,
+    expected,
+    keys,
+    sections,
+    structures,
+)
 
 Table: TypeAlias = dict[str, Any]
 
@@ -171,7 +180,7 @@ def _read_fields(table: Table, path: str, struct: StructType, problems: list[Pro
 
 def _read_value(value: Any, path: str, entry: Field, hint: Any, problems: list[Problem]) -> Any:
     kind, description, _ = described(entry)
-    if isinstance(kind, StructType | UnionType):
+    if structures(kind):
         return _read_table(value, path, kind, entry.default, problems)
     if isinstance(kind, DictType) and structures(kind.value_type) and isinstance(value, dict):
         item_kind = kind.value_type
@@ -308,7 +317,7 @@ def _bare_or_quoted(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
 
 
-_KEYS = keys(Config())
+_KEYS = every_key()
 _SECTIONS = [section.name for section in sections(Config()) if section.name]
 _TEXT_KEYS = {name for name, key in _KEYS.items() if isinstance(key.kind, StrType)}
 _FREE_TABLES = {name for name, key in _KEYS.items() if isinstance(key.kind, DictType)}

@@ -8,6 +8,7 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
+from fdrl_mpi.rl.hyperparameters import NetworkLearnerConfig, OnPolicyConfig, PPOConfig
 from fdrl_mpi.topology.ring import check_ring_degree
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
@@ -56,6 +57,8 @@ def _world(world_size: int, environ: Mapping[str, str]) -> Iterator[Problem]:
 
 def _budget(config: Config) -> Iterator[Problem]:
     learner, num_envs = config.learner, config.environment.num_envs
+    if not isinstance(learner, OnPolicyConfig):
+        return
     rollout = learner.num_steps * num_envs
     if learner.budget % rollout:
         nearest = max(round(learner.budget / rollout), 1) * rollout
@@ -65,7 +68,7 @@ def _budget(config: Config) -> Iterator[Problem]:
             f"x environment.num_envs = {num_envs})",
             f"choose a multiple of {rollout}, for example {nearest}",
         )
-    if rollout % learner.num_minibatches:
+    if isinstance(learner, PPOConfig) and rollout % learner.num_minibatches:
         yield Problem(
             f"learner.num_minibatches = {learner.num_minibatches} with rollouts of {rollout} steps",
             "minibatches of a rollout have the same size",
@@ -182,6 +185,8 @@ def _mode(config: Config) -> Iterator[Problem]:
 
 def _engine(config: Config) -> Iterator[Problem]:
     learner = config.learner
+    if not isinstance(learner, NetworkLearnerConfig):
+        return
     if learner.engine == "numpy" and learner.device == "cuda":
         yield Problem(
             'learner.engine = "numpy" with learner.device = "cuda"',

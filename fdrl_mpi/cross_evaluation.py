@@ -137,8 +137,7 @@ class CrossEvaluator:
         config = self._run.config
         contexts = [world for world in worlds for _ in range(self._episodes)]
         environment = make_environment(config.environment, contexts)
-        network, distribution = self._run.network(environment)
-        return Evaluation(environment, network, distribution, 1, config.seed, purpose)
+        return Evaluation(environment, self._run.model(environment), 1, config.seed, purpose)
 
     def _returns(self, evaluation: Evaluation, params: FloatVector) -> DoubleArray:
         return evaluation.run(params).returns.reshape(-1, self._episodes)

@@ -17,7 +17,8 @@ from fdrl_mpi.process import REFUSED, prepare_process
 if TYPE_CHECKING:
     from fdrl_mpi.arrays import FloatMatrix, FloatVector
     from fdrl_mpi.envs.vector import VectorEnv
-    from fdrl_mpi.rl.network import NetworkShape
+    from fdrl_mpi.rl.hyperparameters import LearnerConfig
+    from fdrl_mpi.rl.model import Model
     from fdrl_mpi.steps import ActionSpec
     from fdrl_mpi.trained_run import TrainedRun
 
@@ -109,14 +110,14 @@ def trained_policy(run: "TrainedRun", agent: int | None) -> Policy:
     ValueError
         If there is no such policy, or configuration and checkpoint do not fit together.
     """
-    from fdrl_mpi.build_agent import draw_worlds, make_environment, network_shape
+    from fdrl_mpi.build_agent import draw_worlds, make_environment
 
     params = _model(run, agent)
     world = draw_worlds(run.config, run.policies.num_agents)[(agent or 1) - 1]
     environment = make_environment(run.config.environment, [world])
-    network, _ = run.network(environment)
-    network.params[:] = params
-    tensors = network.state_dict()
+    model = run.model(environment)
+    model.params[:] = params
+    tensors = model.state_dict()
     facts = {
         "schema": SCHEMA,
         "program": f"fdrl_mpi {__version__}",
@@ -126,7 +127,7 @@ def trained_policy(run: "TrainedRun", agent: int | None) -> Policy:
         "environment": run.config.environment.id,
         "context": None if agent is None else world,
         **_space_facts(environment, run.config.environment.id),
-        **_network_facts(network_shape(run.config.learner, environment), run.config.learner.network.module),
+        **_network_facts(model, run.config.learner),
         "log_std": tensors["log_std"].tolist() if "log_std" in tensors else None,
         "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
     }
@@ -177,17 +178,12 @@ def _bounds(values: Sequence[float]) -> list[float | None]:
     return [value if isfinite(value) else None for value in values]
 
 
-def _network_facts(shape: "NetworkShape", module: str) -> dict[str, Any]:
+def _network_facts(model: "Model", learner: "LearnerConfig") -> dict[str, Any]:
     """Say how the tensors form a network; of a user's own module only its class is known."""
-    if module:
-        return {"module": module, "layers": None, "activation": None}
-    first, hidden = shape.observation_size, list(shape.hidden)
-    if shape.shared:
-        heads = {"actor": [hidden[-1], shape.num_outputs], "critic": [hidden[-1], 1]}
-        layers = {"trunk": [first, *hidden], **heads}
-    else:
-        layers = {"actor": [first, *hidden, shape.num_outputs], "critic": [first, *hidden, 1]}
-    return {"module": None, "layers": layers, "activation": shape.activation}
+    network = getattr(learner, "network", None)
+    if network is not None and network.module:
+        return {"module": network.module, "layers": None, "activation": None}
+    return {"module": None, **model.describe()}
 
 
 def write_policy(policy: Policy, folder: Path, formats: Sequence[str]) -> list[Path]:

@@ -62,7 +62,7 @@ def _sections(struct: Struct, name: str, kind: Type) -> Iterator[Section]:
     if schema.tag_field is not None:
         tags = LiteralType(tuple(structs))
         tag_name = dotted_name(name, schema.tag_field)
-        leaves.append(Key(tag_name, schema.tag, tags, "algorithm of every agent", ""))
+        leaves.append(Key(tag_name, schema.tag, tags, _chooses(name), ""))
     for entry in schema.fields:
         dotted, value = dotted_name(name, entry.name), getattr(struct, entry.name)
         entry_kind, description, units = described(entry)
@@ -74,9 +74,41 @@ def _sections(struct: Struct, name: str, kind: Type) -> Iterator[Section]:
     yield from nested
 
 
+def _chooses(section: str) -> str:
+    return "algorithm of every agent" if section == "learner" else "which of these"
+
+
 def keys(config: Config) -> dict[str, Key]:
     """List the leaves of a configuration by their dotted names."""
     return {key.name: key for section in sections(config) for key in section.keys}
+
+
+def alternatives() -> list[Section]:
+    """List the tables that another choice of their `name` would give, beside those of a default `Config`."""
+    found = []
+    for name, struct in _tagged(Config(), "", type_info(Config)):
+        for kind in struct:
+            (section, *_) = _sections(kind.cls(), name, kind)
+            found.append(section)
+    return found
+
+
+def _tagged(struct: Struct, path: str, kind: Type) -> Iterator[tuple[str, list[StructType]]]:
+    """Walk through all tables; yield the name and the other choices of each that has some."""
+    chosen = struct.__struct_config__.tag
+    choices = structures(kind)
+    if len(choices) > 1:
+        yield path, [choice for tag, choice in choices.items() if tag != chosen]
+    for entry in choices[chosen].fields:
+        value = getattr(struct, entry.name)
+        if isinstance(value, Struct):
+            yield from _tagged(value, dotted_name(path, entry.name), described(entry)[0])
+
+
+def every_key() -> dict[str, Key]:
+    """List the keys of a default configuration, and those that other choices would bring."""
+    others = {key.name: key for section in alternatives() for key in section.keys}
+    return others | keys(Config())
 
 
 def title(cls: type) -> str:
@@ -104,6 +136,8 @@ def expected(kind: Type) -> str:
             return "text that is not empty" if kind.min_length else "text"
         case LiteralType():
             return f"one of {', '.join(map(str, kind.values))}"
+        case UnionType():
+            return " or ".join(expected(choice) for choice in kind.types)
         case VarTupleType():
             return f"a list, each item {expected(kind.item_type)}"
         case _:

@@ -3,7 +3,7 @@
 import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.build import Builder, Rank
-from fdrl_mpi.build_agent import context_units, draw_worlds
+from fdrl_mpi.build_agent import context_units, draw_worlds, learner_class
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import to_toml
@@ -32,7 +32,6 @@ from fdrl_mpi.record.metrics_file import AgentFact, read_metrics
 from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.resumption import Beginning, beginning
 from fdrl_mpi.rl.denormals import flush_denormals
-from fdrl_mpi.rl.flat import Layout
 
 LOG = logging.getLogger(__name__)
 EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED}
@@ -69,7 +68,7 @@ class Session:
         _refuse(self._beginning.problems)
         flush_denormals()
         builder = _on_all_ranks(world, lambda: Builder(config, world))
-        _refuse(_different_models(world, builder.layout))
+        _refuse(_different_models(world, builder.pieces))
         self.rank: Rank = _on_all_ranks(world, builder.build)
         self._directory = self._beginning.directory
         self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
@@ -112,7 +111,7 @@ class Session:
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
         return [
             f"{config.mode} {config.algorithm} on {config.environment.id}: {num_agents} agents, "
-            f"{config.rounds} rounds of {config.learner.budget} steps each",
+            f"{config.rounds} rounds of {config.learner.budget} {learner_class(config.algorithm).unit} each",
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
             f"on {self.rank.device}, collective: {self.rank.parts.collective.name}",
             f"run directory {self._directory.path}",
@@ -160,7 +159,9 @@ class Session:
 
     def _restore(self) -> Saved:
         rank = self.rank
-        return _on_all_ranks(self._world, lambda: restore(self._store, rank.parts, rank.params))
+        return _on_all_ranks(
+            self._world, lambda: restore(self._store, rank.parts, rank.parts.wire.first(rank.params))
+        )
 
     def _open_record(self, round: int) -> tuple[Record, float]:
         """Open the record on the root, rewound to `round`; return it and the training time so far."""
@@ -280,12 +281,12 @@ def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
-def _different_models(world: World, layout: Layout) -> list[Problem]:
+def _different_models(world: World, pieces: Mapping[str, slice]) -> list[Problem]:
     """Compare the model layouts of all ranks: what does not match cannot be averaged."""
-    layouts = world.gather_objects(layout)
+    layouts = world.gather_objects(dict(pieces))
     if all(other == layouts[0] for other in layouts):
         return []
-    sizes = sorted({other.size for other in layouts})
+    sizes = sorted({max(piece.stop for piece in other.values()) for other in layouts})
     return [
         Problem(
             f"models of {', '.join(map(str, sizes))} parameters in different layouts",

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build_agent import make_network
+from fdrl_mpi.build_agent import engine_of, make_model
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import read
 from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
 from fdrl_mpi.record.run_directory import RunDirectory
-from fdrl_mpi.rl.device import choose_engine
-from fdrl_mpi.rl.distributions import Distribution
-from fdrl_mpi.rl.network import ActorCritic
+from fdrl_mpi.rl.model import Model
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class TrainedRun:
     policies: Policies
     damage: list[str]
 
-    def network(self, environment: VectorEnv) -> tuple[ActorCritic, Distribution]:
-        """Make the network of the run, on the CPU, with its initial model.
+    def model(self, environment: VectorEnv) -> Model:
+        """Make the model of the run, on the CPU, as it began.
 
         Raises
         ------
@@ -59,15 +57,14 @@ class TrainedRun:
             If the models in the checkpoint have another size.
         """
         config, policies = self.config, self.policies
-        engine = choose_engine(config.learner.engine, "cpu", bool(config.learner.network.module))
-        network, distribution = make_network(config.learner, config.seed, environment, engine, "cpu")
+        model = make_model(config.learner, config.seed, environment, engine_of(config.learner, "cpu"), "cpu")
         sizes = {len(params) for params in (policies.shared, *policies.own) if params is not None}
-        if sizes != {len(network.params)}:
+        if sizes != {len(model.params)}:
             raise ValueError(
                 f"{self.directory.path}: {self.directory.config.name} describes a model of "
-                f"{len(network.params)} parameters, the checkpoint has {', '.join(map(str, sorted(sizes)))}"
+                f"{len(model.params)} parameters, the checkpoint has {', '.join(map(str, sorted(sizes)))}"
             )
-        return network, distribution
+        return model
 
 
 def load_trained_run(path: str | Path, round: int | None = None) -> TrainedRun:
@@ -121,15 +118,18 @@ def _newest(directory: RunDirectory, config: Config, store: CheckpointStore) -> 
 def _policies(store: CheckpointStore, round: int) -> Policies:
     """Read every file of a checkpoint.
 
-    An agent whose model nobody else has goes on from its ``params``; its learner may hold an update that was
-    left out because it is not finite.
+    An agent's ``model`` is what it goes on from, where that is its own; else its learner holds what its last
+    training left.
     """
     num_agents = len(store.manifest(round).digests) - 1
     root, *agents = [store.load(round, store.file_for(agent)) for agent in range(num_agents + 1)]
     try:
-        own = [state["params"] if "params" in state else state["learner"]["params"] for state in agents]
+        own = [state["model"] if "model" in state else state["learner"]["params"] for state in agents]
     except KeyError:  # a centralised learner is one for all agents
         own = []
-    if "params" not in root and not own:
+    shared = root["model"] if "model" in root else root.get("params")
+    if shared is not None and own and len(shared) != len(own[0]):
+        shared = None  # what is published is not enough to act
+    if shared is None and not own:
         raise DamagedCheckpoint(f"round {round}: holds no model")
-    return Policies(root.get("params"), own, num_agents)
+    return Policies(shared, own, num_agents)

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import convert
-from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, StrType, Type, VarTupleType
+from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, StrType, Type, UnionType, VarTupleType
 
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, differing_keys, read, to_toml, toml
 from fdrl_mpi.envs.heterogeneity import Normal, Uniform
-from fdrl_mpi.schema import keys
+from fdrl_mpi.schema import alternatives, keys
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PLAIN = st.recursive(
@@ -51,7 +51,12 @@ def values_of(kind: Type) -> SearchStrategy:
             return st.sampled_from(kind.values)
         case VarTupleType():
             return st.lists(values_of(kind.item_type), min_size=kind.min_length or 0, max_size=3)
+        case UnionType():
+            return st.one_of(*map(values_of, kind.types))
     raise NotImplementedError(kind)
+
+
+_TAGS = {section.keys[0].name for section in alternatives()}
 
 
 @st.composite
@@ -60,13 +65,23 @@ def configs(draw):
         "environment.heterogeneity": st.dictionaries(st.text(), distributions(), max_size=3),
         "environment.kwargs": st.dictionaries(st.text(), PLAIN, max_size=3),
     }
-    tree = {}
-    for dotted, key in keys(Config()).items():
+    tree, tagged = {}, {}
+    for section in draw(st.lists(st.sampled_from(alternatives()), max_size=2)):
+        tag = section.keys[0]
+        special[tag.name] = st.just(tag.value)
+        table = tagged
+        for parent in section.name.split("."):
+            table = table.setdefault(parent, {})
+        table["name"] = tag.value
+    chosen = convert(tagged, Config)
+    for dotted, key in keys(chosen).items():
+        if dotted not in special:
+            special[dotted] = st.just(key.value) if dotted in _TAGS else values_of(key.kind)
         *parents, name = dotted.split(".")
         table = tree
         for parent in parents:
             table = table.setdefault(parent, {})
-        table[name] = draw(special[dotted] if dotted in special else values_of(key.kind))
+        table[name] = draw(special[dotted])
     return convert(tree, Config)
 
 
@@ -205,8 +220,8 @@ def test_a_mistyped_choice_gets_the_nearest(key, text, word):
     [
         ("learner.lrr", "`learner.lr`"),
         ("learner.gama", "`learner.gamma`"),
-        ("lr", "`learner.lr`"),
-        ("agents.lr", "`learner.lr`"),
+        ("lr", "`learner.lr` or `aggregation.server.lr`"),
+        ("agents.lr", "`learner.lr` or `aggregation.server.lr`"),
         ("environment.num-envs", "`environment.num_envs`"),
         ("every", "`evaluation.every` or `checkpoint.every`"),
         ("round", "`rounds`"),

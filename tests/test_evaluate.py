@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build_agent import make_environment, network_shape
+from fdrl_mpi.build_agent import make_environment, make_model
 from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.cross_evaluation import CrossEvaluation, CrossEvaluator
@@ -21,12 +21,13 @@ from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.run_directory import RunDirectory
 from fdrl_mpi.record.state_file import write_state
 from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig
-from fdrl_mpi.rl.network import NetworkShape, initialise_mlp, mlp_layout
+from fdrl_mpi.rl.model import PolicyModel
+from fdrl_mpi.rl.network import NetworkShape, actor_critic_shape, initialise_mlp, mlp_layout
 from fdrl_mpi.streams import stream
 from fdrl_mpi.trained_run import Policies, TrainedRun, load_trained_run
 
 SMALL = PPOConfig(network=NetworkConfig(hidden=(4,)))
-SHAPE = NetworkShape(4, 2, 0, (4,), "tanh", False)
+SHAPE = actor_critic_shape(4, 2, 0, (4,), "tanh", False)
 ONE_WORLD = EnvironmentConfig(heterogeneity={})
 
 PUSH = """
@@ -76,7 +77,8 @@ def write_run(
     states: list[dict[str, Any]] = [{} if config.mode == "independent" else {"params": shared}]
     for agent, params in enumerate(own, 1):
         if config.mode == "independent":
-            states.append({"params": params, "learner": {"params": np.full_like(params, np.nan)}})
+            spoiled = np.full_like(params, np.nan)
+            states.append({"params": params, "model": params, "learner": {"params": spoiled}})
         elif config.mode == "centralised" and agent > 1:
             states.append({"learner": {}})
         else:
@@ -143,7 +145,7 @@ def test_diagonal_is_what_the_agents_world_alone_gives(
     monkeypatch.syspath_prepend(tmp_path)
     worlds = EnvironmentConfig().heterogeneity
     config = Config(learner=SMALL, environment=EnvironmentConfig(id="push_worlds:Push", heterogeneity=worlds))
-    shape = NetworkShape(2, 2, 0, (4,), "tanh", False)
+    shape = actor_critic_shape(2, 2, 0, (4,), "tanh", False)
     own = [model(agent, shape) for agent in range(1, 6)]
     path = write_run(tmp_path / "run", config, model(0, shape), own)
     result = evaluate(path)
@@ -151,8 +153,7 @@ def test_diagonal_is_what_the_agents_world_alone_gives(
     assert table is not None
     for agent, world in enumerate(result.worlds):
         environment = make_environment(config.environment, [world])
-        network, distribution = result.run.network(environment)
-        alone = Evaluation(environment, network, distribution, 1, seed=99).run(own[agent])
+        alone = Evaluation(environment, result.run.model(environment), 1, seed=99).run(own[agent])
         assert table[agent, agent] == alone.returns[0]
     assert len(set(table.ravel().tolist())) > 5  # both actions occur
 
@@ -336,7 +337,9 @@ def test_bad_input_is_refused_with_a_message(
 
 def test_network_fits_the_environment() -> None:
     environment = make_environment(ONE_WORLD, [{}])
-    assert network_shape(SMALL, environment) == SHAPE
+    model = make_model(SMALL, 0, environment, "numpy", "cpu")
+    assert isinstance(model, PolicyModel)
+    assert model.network.shape == SHAPE
 
 
 def test_neither_mpi_nor_torch_is_loaded(run: Path) -> None:

@@ -11,13 +11,14 @@ import pytest
 from safetensors import safe_open
 
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build_agent import make_environment, make_network
+from fdrl_mpi.build_agent import make_environment, make_model
 from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.export import main
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.state_file import write_state
 from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig
+from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.streams import stream
 from fdrl_mpi.trained_run import load_trained_run
 
@@ -101,8 +102,7 @@ def model(number: int, size: int) -> FloatVector:
 def num_params(config: Config) -> int:
     environment = make_environment(config.environment, [{}])
     engine = "torch" if config.learner.network.module else "numpy"
-    network, _ = make_network(config.learner, 0, environment, engine, "cpu")
-    return len(network.params)
+    return len(make_model(config.learner, 0, environment, engine, "cpu").params)
 
 
 def facts_in(folder: Path) -> dict[str, Any]:
@@ -126,7 +126,9 @@ def test_policy_acts_alike_in_plain_torch_without_this_program(config: Config, t
     path, folder = write_run(tmp_path / "run", config), tmp_path / "run" / "exported"
     assert main([str(path), "--format", "both"]) == 0
     run = load_trained_run(path)
-    network, _ = run.network(make_environment(config.environment, [{}]))
+    model = run.model(make_environment(config.environment, [{}]))
+    assert isinstance(model, PolicyModel)
+    network = model.network
     network.params[:] = run.policies.shared
     network.load()
     size = facts_in(folder)["observation_size"]
@@ -146,12 +148,12 @@ def test_agents_own_policy_differs_from_the_global_one(tmp_path: Path) -> None:
     assert facts_in(tmp_path / "own")["agent"] == 2
     assert set(facts_in(tmp_path / "own")["context"]) == set(CARTPOLE.environment.heterogeneity)
     run = load_trained_run(path)
-    network, _ = run.network(make_environment(CARTPOLE.environment, [{}]))
+    model = run.model(make_environment(CARTPOLE.environment, [{}]))
     for name, params in {"global": run.policies.shared, "own": run.policies.own[1]}.items():
-        network.params[:] = params
+        model.params[:] = params
         tensors = tensors_in(tmp_path / name)
-        assert tensors.keys() == network.state_dict().keys()
-        for key, tensor in network.state_dict().items():
+        assert tensors.keys() == model.state_dict().keys()
+        for key, tensor in model.state_dict().items():
             np.testing.assert_array_equal(tensors[key], tensor)
 
 

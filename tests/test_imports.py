@@ -23,7 +23,7 @@ overrides = [("mode", "independent"), ("learner.engine", "{engine}"), ("learner.
 config = read([Path("configs/smoke.toml")], overrides)
 world = SimpleNamespace(rank=1, size=2, num_agents=1, agents=range(1, 2), local_rank=0, comm=None)
 agent = Builder(config, world).build()
-learner = agent.parts.learners[1]
+learner = agent.parts.participants[1].learner
 learner.train(agent.plan.schedule(1, 1))
 assert (learner.params != agent.params).any()
 agent.evaluations.own[0].run(learner.params)

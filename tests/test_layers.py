@@ -32,7 +32,7 @@ MAY_IMPORT = {
     ),
     "cross_evaluation": "build_agent federation trained_run",
     "trained_run": "build_agent config config_file envs record rl",
-    "constraints": "build build_collective config federation privacy topology",
+    "constraints": "build build_collective config federation privacy rl.hyperparameters topology",
     "build": "aggregation build_agent build_collective comm config envs federation rl",
     "build_collective": "aggregation comm config topology",
     "build_agent": "config envs rl",

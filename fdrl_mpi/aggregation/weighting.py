@@ -3,26 +3,39 @@
 from collections.abc import Callable
 
 
-def uniform(env_steps: int, num_episodes: int) -> float:
+def uniform(env_steps: int, num_episodes: int, recent_return: float) -> float:
     """Count every agent alike."""
     return 1.0
 
 
-def by_samples(env_steps: int, num_episodes: int) -> float:
+def by_samples(env_steps: int, num_episodes: int, recent_return: float) -> float:
     """Count an agent by its environment steps, as FedAvg counts a client by its samples."""
     return float(env_steps)
 
 
-def by_episodes(env_steps: int, num_episodes: int) -> float:
+def by_episodes(env_steps: int, num_episodes: int, recent_return: float) -> float:
     """Count an agent by its finished episodes; one that finished none does not count in this round."""
     return float(num_episodes)
 
 
-Weighting = Callable[[int, int], float]
+def by_returns(env_steps: int, num_episodes: int, recent_return: float) -> float:
+    """Count an agent by the mean return of its newest episodes, where that is above 0."""
+    return max(recent_return, 0.0)
 
-WEIGHTINGS: dict[str, Weighting] = {"uniform": uniform, "samples": by_samples, "episodes": by_episodes}
+
+Weighting = Callable[[int, int, float], float]
+"""Maps environment steps, finished episodes and the mean return of the newest ones to a weight."""
+
+WEIGHTINGS: dict[str, Weighting] = {
+    "uniform": uniform,
+    "samples": by_samples,
+    "episodes": by_episodes,
+    "returns": by_returns,
+    "visits": uniform,
+}
+"""Under "visits" the weights of single coordinates travel inside the sum, and agents count alike."""
 
 
 def largest_weight(name: str, env_steps: int) -> float:
     """Bound the weight of an agent that takes so many steps in a round, whatever it does with them."""
-    return 1.0 if name == "uniform" else float(env_steps)
+    return float(env_steps) if name == "samples" else 1.0

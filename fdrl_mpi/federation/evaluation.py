@@ -1,15 +1,13 @@
 """How well a model does in given worlds: greedy episodes, run in slices so that nobody waits for them."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.rl.distributions import Distribution
-from fdrl_mpi.rl.network import ActorCritic
+from fdrl_mpi.rl.model import Greedy, Model
 from fdrl_mpi.rl.rollout import Environment
 from fdrl_mpi.steps import StepBuffers
 from fdrl_mpi.streams import stream
@@ -35,9 +33,8 @@ class Evaluation:
     ----------
     environment : Environment
         One environment for each episode, those of a world next to each other.
-    network : ActorCritic
+    model : Model
         Its parameters are overwritten.
-    distribution : Distribution
     episodes : int
         In each world.
     seed : int
@@ -49,19 +46,17 @@ class Evaluation:
     def __init__(
         self,
         environment: Environment,
-        network: ActorCritic,
-        distribution: Distribution,
+        model: Model,
         episodes: int,
         seed: int,
         purpose: str = "evaluation",
     ) -> None:
         self._environment = environment
-        self._network = network
-        self._distribution = distribution
+        self._model = model
         self._episodes = episodes
         self._seed, self._purpose = seed, purpose
         self._buffers = StepBuffers.allocate(environment.num_envs, environment.observation_size)
-        self._act: Callable[[FloatMatrix], FloatMatrix]
+        self._act: Greedy
         self._observations: FloatMatrix
         self._active: BoolVector = np.zeros(environment.num_envs, np.bool_)
         self._returns: DoubleArray = np.zeros(environment.num_envs)
@@ -69,9 +64,9 @@ class Evaluation:
 
     def start(self, params: FloatVector) -> None:
         """Begin the episodes of a model, which is copied."""
-        self._network.params[:] = params
-        self._network.load()
-        self._act = self._network.actor(self._environment.num_envs)
+        self._model.params[:] = params
+        self._model.load()
+        self._act = self._model.greedy(self._environment.num_envs)
         self._observations = self._environment.reset(stream(self._seed, self._purpose))
         self._active.fill(True)
         self._returns.fill(0.0)
@@ -99,7 +94,7 @@ class Evaluation:
 
     def _step(self) -> None:
         out, active = self._buffers, self._active
-        self._environment.step(self._distribution.greedy(self._act(self._observations)), out)
+        self._environment.step(self._act(self._observations), out)
         self._observations = out.observations
         self._returns += np.where(active, out.rewards, 0.0)
         self._lengths += active

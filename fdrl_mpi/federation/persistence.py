@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fdrl_mpi.aggregation.server import assembled
 from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.comm.collective import Models
 from fdrl_mpi.federation.round import Parts
@@ -41,8 +42,9 @@ def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bo
     if not world.agree(_succeeds(lambda: store.prepare(round)) if world.is_root else True):
         return False
     digests, trouble = {}, ""
+    states = _states(store, parts, models)
     try:
-        for file, state in _states(store, parts, models).items():
+        for file, state in states.items():
             digests[file] = write_state(store.staging(round) / file, state)
     except OSError as error:
         trouble = f"rank {world.rank} on {world.host}: {error}"
@@ -72,8 +74,8 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
 
     Parameters
     ----------
-    fresh : float32 array, shape (d,)
-        The model of a new run.
+    fresh : float32 array
+        What a new run begins with, as if it had been published.
 
     Raises
     ------
@@ -102,18 +104,29 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
 
 
 def _states(store: CheckpointStore, parts: Parts, models: Models) -> dict[str, State]:
-    """List what this rank saves, by file.
+    """List what this rank saves, by file; every rank calls it.
 
-    The model is saved once where there is one for all, by the root, else by each agent.
+    What was published is saved once where it is the same for all, by the root, else by each agent. Whole
+    models, for whoever wants to play them, are saved where they are something else.
     """
-    world, is_shared = parts.world, parts.collective.has_global_model
+    world, wire, is_shared = parts.world, parts.wire, parts.collective.has_global_model
+    server = world.gather_objects(parts.server.get_state())
     if world.is_root:
-        return {store.file_for(0): {"params": models[0]} if is_shared else {}}
+        state: State = {"server": assembled(server, wire.length)}
+        if is_shared:
+            state["params"] = models[0]
+        if parts.has_global_policy and not wire.is_plain:
+            state["model"] = wire.model(models[0], parts.fresh)
+        return {store.file_for(0): state}
     states: dict[str, State] = {}
-    for agent, model in zip(world.agents, models, strict=True):
-        learner = parts.learners.get(agent)
-        state: State = {"learner": learner.get_state() if learner is not None else {}}
-        states[store.file_for(agent)] = state if is_shared else state | {"params": model}
+    for agent, published in zip(world.agents, models, strict=True):
+        participant = parts.participants.get(agent)
+        state = participant.get_state() if participant is not None else {"learner": {}}
+        if not is_shared:
+            state["params"] = published
+        if participant is not None and not (is_shared and wire.is_whole):
+            state["model"] = participant.model(published)
+        states[store.file_for(agent)] = state
     return states
 
 
@@ -123,7 +136,8 @@ def _put_back(parts: Parts, states: list[State], fresh: FloatVector) -> Models:
     if parts.collective.has_global_model:
         shared = models[0] if world.is_root else np.empty_like(fresh)
         models = [world.broadcast(shared)] * max(len(world.agents), 1)
+    parts.server.set_state(world.from_root(states[0].get("server", {}) if world.is_root else None))
     for agent, state in zip(world.agents, states, strict=False):  # may fail on one rank: no message after it
-        if agent in parts.learners:
-            parts.learners[agent].set_state(state["learner"])
+        if agent in parts.participants:
+            parts.participants[agent].set_state(state)
     return models

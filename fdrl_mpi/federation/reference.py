@@ -10,14 +10,13 @@ from fdrl_mpi.aggregation.server import ServerOptimizer
 from fdrl_mpi.aggregation.views import Stack
 from fdrl_mpi.aggregation.weighting import Weighting
 from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.participation import Participation
-from fdrl_mpi.federation.round import distance
 from fdrl_mpi.federation.schedule import Schedule
-from fdrl_mpi.rl.learner import Learner
 
 
 def reference_round(
-    learners: Mapping[int, Learner],
+    participants: Mapping[int, Participant],
     params: FloatVector,
     round: int,
     participation: Participation,
@@ -30,8 +29,8 @@ def reference_round(
 
     Parameters
     ----------
-    learners : mapping
-        Agent id to learner, the ids being 1..K.
+    participants : mapping
+        By agent id, the ids being 1..K.
     params : float32 array, shape (d,)
         The last published model.
 
@@ -40,16 +39,17 @@ def reference_round(
     float32 array, shape (d,)
         The next one; `params` itself where nobody has a weight.
     """
-    rows = np.zeros((len(learners), len(params)), np.float32)
-    weights = np.zeros(len(learners), np.float32)
+    rows = np.zeros((len(participants), len(params)), np.float32)
+    weights = np.zeros(len(participants), np.float32)
     for agent in sorted(participation(round)):
-        learner = learners[agent]
-        learner.params[:] = params
-        stats = learner.train(schedule(round, agent))
-        if isfinite(distance(learner.params, params)):
-            rows[agent - 1] = learner.params
-            weights[agent - 1] = weighting(stats.env_steps, len(stats.episodes))
+        participant = participants[agent]
+        stats = participant.train(params, schedule(round, agent))
+        if isfinite(participant.update_norm(params, stats)):
+            rows[agent - 1] = participant.row
+            weights[agent - 1] = weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
         else:
-            learner.restart()
+            participant.withdraw(params)
     received = Stack(rows, weights)
-    return server.step(params, aggregator.aggregate(received)) if received.has_weight else params
+    if not received.has_weight:
+        return params
+    return server.step(params, aggregator.aggregate(received), slice(None))

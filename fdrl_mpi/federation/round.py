@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite, nan, sqrt
+from math import isfinite, nan
 from time import perf_counter, process_time
 
 import numpy as np
@@ -14,20 +14,37 @@ from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.collective import Collective, Models
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.federation.clock import Clock
-from fdrl_mpi.rl.learner import Budget, Learner, TrainStats
+from fdrl_mpi.federation.participant import Participant
+from fdrl_mpi.federation.wire import Wire
+from fdrl_mpi.rl.learner import Budget, TrainStats
 
 
 @dataclass
 class Parts:
-    """What a rank needs for a round; `learners` by agent id, empty where nobody trains."""
+    """What a rank needs for a round.
+
+    Attributes
+    ----------
+    participants : mapping
+        By agent id, empty where nobody trains.
+    fresh : float32 array, shape (d,)
+        The whole model a run begins with, also for what does not travel.
+    """
 
     world: World
     collective: Collective
     aggregator: Aggregator
     weighting: Weighting
     server: ServerOptimizer
-    learners: Mapping[int, Learner]
+    participants: Mapping[int, Participant]
+    wire: Wire
+    fresh: FloatVector
     clock: Clock = field(default_factory=Clock)
+
+    @property
+    def has_global_policy(self) -> bool:
+        """Whether what is published is one policy for all agents."""
+        return self.collective.has_global_model and self.wire.acts
 
 
 @dataclass(frozen=True)
@@ -107,34 +124,26 @@ def federated_round(
         if received is not None:
             with clock.phase("aggregate"):
                 aggregate = parts.aggregator.aggregate(received)
-                params = parts.server.step(params[received.columns], aggregate)
+                params = parts.server.step(params[received.columns], aggregate, received.columns)
         with clock.phase("exchange"):
             models = collective.publish(params)
     return Outcome(models, mine, float(weights.sum()), is_lost, num_stopping)
 
 
 def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:
-    """Let an agent train in its row; an update that is not finite is left out, and its cause dropped."""
-    learner, params = parts.learners.get(agent), models[parts.world.agents.index(agent)]
-    if learner is None or budget is None:
+    """Let an agent train; an update that is not finite is left out, and its cause dropped."""
+    participant, published = parts.participants.get(agent), models[parts.world.agents.index(agent)]
+    if participant is None or budget is None:
         return Contribution()
     started, started_cpu = perf_counter(), process_time()
-    learner.params[:] = params
-    stats = learner.train(budget)
+    stats = participant.train(published, budget)
     seconds = (perf_counter() - started, process_time() - started_cpu)
-    norm = distance(learner.params, params)
+    norm = participant.update_norm(published, stats)
     if not isfinite(norm):
-        learner.restart()
-        learner.params[:] = params
+        participant.withdraw(published)
         return Contribution(0.0, True, True, norm, *seconds, stats)
-    weight = parts.weighting(stats.env_steps, len(stats.episodes))
+    weight = parts.weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
     return Contribution(weight, True, False, norm, *seconds, stats)
-
-
-def distance(a: FloatVector, b: FloatVector) -> float:
-    """Compute the L2 norm of a difference; not finite where an update is to be left out."""
-    difference = a - b
-    return sqrt(float(np.dot(difference, difference)))
 
 
 def _ballot(parts: Parts, mine: list[Contribution], is_stopping: bool) -> DoubleArray:

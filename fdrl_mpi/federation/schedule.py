@@ -9,14 +9,14 @@ Schedule = Callable[[int, int], Budget]
 """Maps a round and an agent id to the agent's budget."""
 
 
-def budgets(seed: int, env_steps: int, lr: float, decay_rounds: int) -> Schedule:
+def budgets(seed: int, work: int, lr: float, decay_rounds: int) -> Schedule:
     """Give every agent the same steps in every round.
 
     Parameters
     ----------
     seed : int
-    env_steps : int
-        Environment steps of an agent in a round.
+    work : int
+        What `Budget` says.
     lr : float
         Step size of the first round.
     decay_rounds : int
@@ -26,6 +26,6 @@ def budgets(seed: int, env_steps: int, lr: float, decay_rounds: int) -> Schedule
 
     def budget(round: int, agent: int) -> Budget:
         share = max(1.0 - (round - 1) / decay_rounds, 0.0) if decay_rounds else 1.0
-        return Budget(env_steps, lr * share, stream(seed, "train", agent, round))
+        return Budget(work, lr * share, stream(seed, "train", agent, round))
 
     return budget

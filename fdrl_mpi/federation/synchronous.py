@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fdrl_mpi.arrays import DoubleArray
+from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.collective import Models
 from fdrl_mpi.federation.background import BackgroundEvaluation
 from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
@@ -169,7 +169,7 @@ class SynchronousRun:
         self._parts.world.barrier()
         self._mark = time.perf_counter()
         if start.round and plan.evaluates(start.round):
-            self._background.submit(start.round, models[0])
+            self._background.submit(start.round, self._whole(models[0]))
         for round in range(start.round + 1, plan.rounds + 1):
             self.round = round - 1
             outcome = self._round(round, models)
@@ -204,12 +204,17 @@ class SynchronousRun:
         if plan.evaluates(round):
             with self._parts.clock.phase("evaluate"):
                 for number, evaluation in enumerate(self._own_evaluations):
-                    evaluated[number] = evaluation.run(outcome.models[number])
+                    participant = self._parts.participants[self._parts.world.agents[number]]
+                    evaluated[number] = evaluation.run(participant.model(outcome.models[number]))
         self._write_row(round, outcome, evaluated)
         if plan.evaluates(round):
-            self._background.submit(round, outcome.models[0])
+            self._background.submit(round, self._whole(outcome.models[0]))
         if plan.saves(round) or is_stopping:
             self._save(round, outcome.models)
+
+    def _whole(self, published: FloatVector) -> FloatVector:
+        """Make the global model of what was published, for those that evaluate it."""
+        return self._parts.wire.model(published, self._parts.fresh)
 
     def _write_row(self, round: int, outcome: Outcome, evaluated: Mapping[int, Evaluated]) -> None:
         """Collect every rank's numbers on the root; record and tell them."""
@@ -242,7 +247,7 @@ class SynchronousRun:
             )
             self._record.append(round, {**agents, **own})
             _warn_of_rejected(round, agents["rejected"])
-            if self._plan.evaluates(round) and not collective.has_global_model:
+            if self._plan.evaluates(round) and not self._parts.has_global_policy:
                 self._newest = (round, agents["evaluation_return"])
             self._tell(self._progress(round, agents, own))
             self._record.write_if_due()

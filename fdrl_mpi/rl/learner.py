@@ -1,7 +1,7 @@
 """The interface of a learner: what the federation knows of an agent's algorithm."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,15 +14,16 @@ class Budget:
 
     Attributes
     ----------
-    env_steps : int
-        Environment steps, all environments of the agent together.
+    work : int
+        Environment steps, all environments of the agent together; of learners that learn from whole episodes,
+        episodes; of exact ones, sweeps over all states.
     lr : float
         Step size of the optimiser in this round.
     generator : numpy.random.Generator
         Source of every draw of the round.
     """
 
-    env_steps: int
+    work: int
     lr: float
     generator: np.random.Generator
 
@@ -54,10 +55,16 @@ class Learner(Protocol):
 
     Attributes
     ----------
+    action_kinds : tuple of str
+        The kinds of actions it can learn.
+    unit : str
+        What its budget is counted in: "steps", "episodes" or "sweeps".
     params : float32 array, shape (d,)
-        Writable view of what is federated: load a model by writing into it.
+        Its whole model: load another by writing into it.
     """
 
+    action_kinds: ClassVar[tuple[str, ...]]
+    unit: ClassVar[str]
     params: FloatVector
 
     def train(self, budget: Budget) -> TrainStats:
@@ -71,3 +78,11 @@ class Learner(Protocol):
 
     def set_state(self, state: State) -> None:
         """Continue exactly where `get_state` was taken."""
+
+
+@runtime_checkable
+class WeighsCoordinates(Protocol):
+    """A learner that knows how much it has seen of each of its parameters."""
+
+    def coordinate_weights(self) -> FloatVector:
+        """Weigh each parameter by what the last `train` saw of it, shape (d,), above 0."""

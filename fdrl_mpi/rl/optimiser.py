@@ -1,6 +1,7 @@
-"""Adam on a flat vector, in numpy."""
+"""Optimisers of a flat vector, in numpy."""
 
 from math import sqrt
+from typing import TypeAlias
 
 import numpy as np
 
@@ -9,9 +10,27 @@ from fdrl_mpi.arrays import FloatVector, State
 BETA_1 = 0.9
 BETA_2 = 0.999
 EPSILON = 1e-5
+SQUARE_DECAY = 0.99
+"""Of RMSprop."""
 
 
-class Adam:
+def clip(gradient: FloatVector, max_norm: float) -> float:
+    """Scale a gradient down to an L2 norm in place; return its norm before."""
+    norm = sqrt(float(np.dot(gradient, gradient)))
+    if norm > max_norm:
+        gradient *= max_norm / (norm + 1e-6)
+    return norm
+
+
+class _OnArrays:
+    """What steps numpy arrays."""
+
+    def adopt(self, values: FloatVector) -> FloatVector:
+        """Copy a vector to where the parameters are."""
+        return values.copy()
+
+
+class Adam(_OnArrays):
     """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with ten passes over the flat vectors and no temporaries.
 
     The moments are kept divided by (1 - beta), which saves a pass for each, and the bias corrections and
@@ -22,11 +41,13 @@ class Adam:
     ----------
     params, gradient : float32 arrays, shape (d,)
         Read and changed in place; the gradient is scaled when it is clipped.
+    epsilon : float
     """
 
-    def __init__(self, params: FloatVector, gradient: FloatVector) -> None:
-        self._params = params
-        self._gradient = gradient
+    def __init__(self, params: FloatVector, gradient: FloatVector, epsilon: float = EPSILON) -> None:
+        self.params = params
+        self.gradient = gradient
+        self._epsilon = epsilon
         self._mean = np.zeros_like(params)
         self._square = np.zeros_like(params)
         self._work = np.empty_like(params)
@@ -34,10 +55,8 @@ class Adam:
 
     def step(self, lr: float, max_gradient_norm: float) -> float:
         """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
-        gradient, mean, square, work = self._gradient, self._mean, self._square, self._work
-        norm = sqrt(float(np.dot(gradient, gradient)))
-        if norm > max_gradient_norm:
-            gradient *= max_gradient_norm / (norm + 1e-6)
+        gradient, mean, square, work = self.gradient, self._mean, self._square, self._work
+        norm = clip(gradient, max_gradient_norm)
         self._steps += 1
         correction = sqrt((1.0 - BETA_2) / (1.0 - BETA_2**self._steps))
         np.multiply(mean, BETA_1, out=mean)
@@ -46,10 +65,10 @@ class Adam:
         np.multiply(gradient, gradient, out=work)
         np.add(square, work, out=square)
         np.sqrt(square, out=work)
-        np.add(work, EPSILON / correction, out=work)
+        np.add(work, self._epsilon / correction, out=work)
         np.divide(mean, work, out=work)
         np.multiply(work, lr * (1.0 - BETA_1) / ((1.0 - BETA_1**self._steps) * correction), out=work)
-        np.subtract(self._params, work, out=self._params)
+        np.subtract(self.params, work, out=self.params)
         return norm
 
     def get_state(self) -> State:
@@ -65,3 +84,67 @@ class Adam:
             self._mean[:] = state["sum"]
             self._square[:] = state["square_sum"]
         self._steps = int(state["steps"])
+
+
+class RMSprop(_OnArrays):
+    """RMSprop (Tieleman and Hinton, Coursera lecture 6.5, 2012): ``x -= lr g / (sqrt(v) + epsilon)``."""
+
+    def __init__(self, params: FloatVector, gradient: FloatVector, epsilon: float = EPSILON) -> None:
+        self.params = params
+        self.gradient = gradient
+        self._epsilon = epsilon
+        self._square = np.zeros_like(params)
+        self._work = np.empty_like(params)
+
+    def step(self, lr: float, max_gradient_norm: float) -> float:
+        """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
+        gradient, square, work = self.gradient, self._square, self._work
+        norm = clip(gradient, max_gradient_norm)
+        np.multiply(square, SQUARE_DECAY, out=square)
+        np.multiply(gradient, gradient, out=work)
+        np.multiply(work, 1.0 - SQUARE_DECAY, out=work)
+        np.add(square, work, out=square)
+        np.sqrt(square, out=work)
+        np.add(work, self._epsilon, out=work)
+        np.divide(gradient, work, out=work)
+        np.multiply(work, lr, out=work)
+        np.subtract(self.params, work, out=self.params)
+        return norm
+
+    def get_state(self) -> State:
+        return {"square": self._square.copy()}
+
+    def set_state(self, state: State) -> None:
+        self._square[:] = state["square"]
+
+
+class SGD(_OnArrays):
+    """Steps of ``-lr`` times the gradient."""
+
+    def __init__(self, params: FloatVector, gradient: FloatVector) -> None:
+        self.params = params
+        self.gradient = gradient
+        self._work = np.empty_like(params)
+
+    def step(self, lr: float, max_gradient_norm: float) -> float:
+        """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
+        norm = clip(self.gradient, max_gradient_norm)
+        np.multiply(self.gradient, lr, out=self._work)
+        np.subtract(self.params, self._work, out=self.params)
+        return norm
+
+    def get_state(self) -> State:
+        return {}
+
+    def set_state(self, state: State) -> None:
+        """Do nothing: there is no state."""
+
+
+NumpyOptimiser: TypeAlias = Adam | RMSprop | SGD
+
+
+def numpy_optimiser(name: str, params: FloatVector, gradient: FloatVector, epsilon: float) -> NumpyOptimiser:
+    """Make the optimiser of that name: "adam", "rmsprop" or "sgd"."""
+    if name == "sgd":
+        return SGD(params, gradient)
+    return (Adam if name == "adam" else RMSprop)(params, gradient, epsilon)

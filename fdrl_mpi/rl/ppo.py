@@ -8,116 +8,39 @@ Schulman et al., "Proximal Policy Optimization Algorithms", arXiv 1707.06347, eq
 "The 37 Implementation Details of Proximal Policy Optimization", ICLR blog track 2022, for the details.
 """
 
-from dataclasses import dataclass
-from math import inf, sqrt
-from time import perf_counter
+from math import inf
 
 import numpy as np
 
-from fdrl_mpi.arrays import ActionArray, DoubleArray, FloatMatrix, FloatVector, State
-from fdrl_mpi.rl.distributions import Distribution
+from fdrl_mpi.arrays import ActionArray, DoubleArray, FloatVector
 from fdrl_mpi.rl.hyperparameters import PPOConfig
-from fdrl_mpi.rl.learner import Budget, TrainStats
-from fdrl_mpi.rl.network import ActorCritic
-from fdrl_mpi.rl.returns import RewardScaler, generalised_advantages
-from fdrl_mpi.rl.rollout import Environment, Rollout
+from fdrl_mpi.rl.learner import Budget
+from fdrl_mpi.rl.model import PolicyModel
+from fdrl_mpi.rl.objective import LocalObjective
+from fdrl_mpi.rl.on_policy import BLOCK_ROWS, Batch, OnPolicyLearner, normalise, slices
+from fdrl_mpi.rl.rollout import Environment
 
-BLOCK_ROWS = 1024
-"""Rows a network works on at once: the hidden layers of a block stay in a core's second-level cache."""
-
-DIAGNOSTICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
-_KL = DIAGNOSTICS.index("approx_kl")
+_KL = 3
+"""Place of the divergence among the diagnostics."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Samples of a rollout, one a row, or the same columns gathered in another order."""
-
-    observations: FloatMatrix
-    actions: ActionArray
-    log_probability: FloatVector
-    advantage: FloatVector
-    target: FloatVector
-    value: FloatVector
-
-    def columns(self) -> tuple[ActionArray, ...]:
-        return self.observations, self.actions, self.log_probability, self.advantage, self.target, self.value
-
-    def rows(self, chosen: slice) -> "Batch":
-        return Batch(*(column[chosen] for column in self.columns()))
-
-
-class PPO:
-    """One agent's PPO; see `Learner` for the interface.
+class PPO(OnPolicyLearner):
+    """One agent's PPO; see `OnPolicyLearner`.
 
     Parameters
     ----------
     settings : PPOConfig
-    network : ActorCritic
-    distribution : Distribution
-        Turns the network's outputs into actions.
-    environment : Environment
-        The agent's worlds.
     """
 
+    diagnostics = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "gradient_norm")
+
     def __init__(
-        self, settings: PPOConfig, network: ActorCritic, distribution: Distribution, environment: Environment
+        self, settings: PPOConfig, model: PolicyModel, environment: Environment, objective: LocalObjective
     ) -> None:
+        super().__init__(settings, model, environment, objective)
         self._settings = settings
-        self._network = network
-        self._distribution = distribution
-        self._environment = environment
-        self.restart()
-        self._samples = settings.num_steps * environment.num_envs
         self._shuffled = self._empty_batch()
         self._minibatches = self._cut_minibatches()
-        self.params = network.params
-
-    def train(self, budget: Budget) -> TrainStats:
-        """Alternate rollouts and updates until the budget is spent."""
-        stats = TrainStats()
-        sums = np.zeros(len(DIAGNOSTICS) + 1)
-        self._network.load()
-        self._rollout.begin_round(budget.generator)
-        for _ in range(budget.env_steps // self._samples):
-            started = perf_counter()
-            self._rollout.collect(self._network, budget.generator)
-            stats.rollout_s += perf_counter() - started
-            stats.episodes += self._rollout.finished_episodes()
-            stats.env_steps += self._samples
-            stats.gradient_steps += self._update(self._batch(), budget, sums)
-        self._network.store()
-        names = (*DIAGNOSTICS, "gradient_norm")
-        stats.means = dict(
-            zip(names, (sums / max(stats.env_steps // self._samples, 1)).tolist(), strict=True)
-        )
-        return stats
-
-    def restart(self) -> None:
-        """Begin with a fresh optimiser, fresh episodes and no statistics; the model stays."""
-        settings, environment = self._settings, self._environment
-        self._rollout = Rollout(environment, settings.num_steps, self._distribution)
-        self._optimiser = self._network.optimiser()
-        scaler = RewardScaler(environment.num_envs, settings.gamma)
-        self._scaler = scaler if settings.normalise_rewards else None
-
-    def get_state(self) -> State:
-        """Return model, optimiser, environments and reward statistics."""
-        scaler = self._scaler.get_state() if self._scaler else {}
-        return {
-            "params": self.params.copy(),
-            "optimiser": self._optimiser.get_state(),
-            "rollout": self._rollout.get_state(),
-            "scaler": scaler,
-        }
-
-    def set_state(self, state: State) -> None:
-        """Go on from `get_state`."""
-        self.params[:] = state["params"]
-        self._optimiser.set_state(state["optimiser"])
-        self._rollout.set_state(state["rollout"])
-        if self._scaler:
-            self._scaler.set_state(state["scaler"])
 
     def _empty_batch(self) -> Batch:
         """Allocate the columns into which each epoch gathers its order."""
@@ -131,53 +54,8 @@ class PPO:
     def _cut_minibatches(self) -> list[list[Batch]]:
         """Cut the gathered columns into minibatches, each in blocks that fit the cache."""
         size = self._samples // self._settings.num_minibatches
-        minibatches = [self._shuffled.rows(rows) for rows in _slices(self._samples, size)]
-        return [[batch.rows(rows) for rows in _slices(size, BLOCK_ROWS)] for batch in minibatches]
-
-    def _batch(self) -> Batch:
-        """Add values, log-probabilities, advantages and targets to the rollout, in one pass."""
-        rollout, settings = self._rollout, self._settings
-        steps, num_envs = rollout.rewards.shape
-        observations = rollout.observations.reshape((steps + 1) * num_envs, -1)
-        actions = rollout.actions.reshape(self._samples, *self._distribution.action_shape)
-        values = np.empty(len(observations), np.float32)
-        log_probability = np.empty(self._samples, np.float32)
-        for rows in _slices(len(observations), BLOCK_ROWS):
-            outputs = self._network.forward(observations[rows])
-            values[rows] = outputs[-1]
-            chosen = actions[rows]
-            if len(chosen):
-                self._distribution.evaluate(outputs[:-1, : len(chosen)], self._network.free, chosen)
-                log_probability[rows] = self._distribution.log_probability
-        value_rows: FloatMatrix = values.reshape(steps + 1, num_envs)
-        done = rollout.terminated | rollout.truncated
-        rewards = self._scaler.scale(rollout.rewards, done) if self._scaler else rollout.rewards
-        advantages = generalised_advantages(
-            rewards,
-            value_rows[:-1],
-            self._next_values(value_rows),
-            rollout.terminated,
-            done,
-            settings.gamma,
-            settings.gae_lambda,
-        )
-        old = value_rows[:-1].ravel()
-        flat = advantages.ravel()
-        return Batch(observations[: self._samples], actions, log_probability, flat, flat + old, old)
-
-    def _next_values(self, values: FloatMatrix) -> FloatMatrix:
-        """Return the value of every true next observation; only truncated steps need a pass of their own."""
-        rollout = self._rollout
-        cut = rollout.truncated & ~rollout.terminated
-        if not cut.any():
-            return values[1:]
-        next_values = values[1:].copy()
-        final = rollout.final_observations[cut]
-        padded = np.zeros((1 << (len(final) - 1).bit_length(), final.shape[1]), np.float32)
-        padded[: len(final)] = final  # a network keeps arrays for each number of rows: let those be few
-        blocks = [self._network.forward(padded[rows])[-1].copy() for rows in _slices(len(padded), BLOCK_ROWS)]
-        next_values[cut] = np.concatenate(blocks)[: len(final)]
-        return next_values
+        minibatches = [self._shuffled.rows(rows) for rows in slices(self._samples, size)]
+        return [[batch.rows(rows) for rows in slices(size, BLOCK_ROWS)] for batch in minibatches]
 
     def _update(self, batch: Batch, budget: Budget, sums: DoubleArray) -> int:
         """Make all epochs over one batch and return the number of optimiser steps."""
@@ -199,11 +77,11 @@ class PPO:
         return steps
 
     def _gradient(self, blocks: list[Batch], measured: bool) -> DoubleArray:
-        """Fill the network's flat gradient from one minibatch; return its DIAGNOSTICS if `measured`."""
+        """Fill the network's flat gradient from one minibatch; return its diagnostics if `measured`."""
         n = sum(len(block.advantage) for block in blocks)
         if self._settings.normalise_advantages:
-            _normalise([block.advantage for block in blocks], n)
-        sums = np.zeros(len(DIAGNOSTICS))
+            normalise([block.advantage for block in blocks], n)
+        sums = np.zeros(len(self.diagnostics) - 1)
         for number, block in enumerate(blocks):
             sums += self._block_gradient(block, n, number > 0, measured)
         return sums / n
@@ -221,6 +99,7 @@ class PPO:
         value_range = settings.clip_range if settings.clip_value else inf
         error = value_error(outputs[-1], block.value, block.target, value_range)
         np.multiply(error, settings.value_coefficient / n, out=d_outputs[-1])
+        self._pull_to_anchor(block.observations, outputs, n, d_outputs, d_free)
         network.backward(d_outputs, d_free, accumulate)
         if not measured:
             return 0.0
@@ -294,19 +173,3 @@ def value_error(
     larger = np.abs(error) > np.abs(clipped)
     error *= inside | larger
     return error
-
-
-def _normalise(blocks: list[FloatVector], n: int) -> None:
-    """Give the advantages of one minibatch zero mean and unit deviation, in place."""
-    mean = sum(float(np.add.reduce(block)) for block in blocks) / n
-    for block in blocks:
-        block -= mean
-    square = sum(float(np.dot(block, block)) for block in blocks)
-    scale = 1.0 / (sqrt(square / max(n - 1, 1)) + 1e-8)
-    for block in blocks:
-        block *= scale
-
-
-def _slices(length: int, size: int) -> list[slice]:
-    """Cut `length` rows into slices of `size`, the last one shorter where it must be."""
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -6,8 +6,8 @@ import numpy as np
 
 from fdrl_mpi.arrays import ActionArray, BoolVector, FloatMatrix, State
 from fdrl_mpi.rl.distributions import Distribution
-from fdrl_mpi.rl.network import ActorCritic
-from fdrl_mpi.steps import StepBuffers
+from fdrl_mpi.rl.network import Network
+from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 
 class Environment(Protocol):
@@ -15,6 +15,7 @@ class Environment(Protocol):
 
     num_envs: int
     observation_size: int
+    action_spec: ActionSpec
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix: ...
 
@@ -70,7 +71,7 @@ class Rollout:
             self.observations[-1] = self.environment.reset(generator)
             self._started = True
 
-    def collect(self, network: ActorCritic, generator: np.random.Generator) -> None:
+    def collect(self, network: Network, generator: np.random.Generator) -> None:
         """Act for T steps with the policy of `network`."""
         step, sample, free = self.environment.step, self._distribution.sample, network.free
         act = network.actor(self.environment.num_envs)

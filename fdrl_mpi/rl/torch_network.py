@@ -13,14 +13,23 @@ from torch import Tensor, nn
 
 from fdrl_mpi.arrays import FloatMatrix, FloatVector, State
 from fdrl_mpi.rl.flat import Layout
-from fdrl_mpi.rl.network import NetworkShape, initialise_mlp, mlp_layout, mlp_state_dict
-from fdrl_mpi.rl.optimiser import BETA_1, BETA_2, EPSILON
+from fdrl_mpi.rl.network import (
+    FREE,
+    Network,
+    NetworkShape,
+    Optimiser,
+    initialise_mlp,
+    mlp_layout,
+    mlp_pieces,
+    mlp_state_dict,
+)
+from fdrl_mpi.rl.optimiser import BETA_1, BETA_2, EPSILON, SQUARE_DECAY
 
 Compute = Callable[[Tensor], Tensor]
 
 
 class TorchNetwork:
-    """An actor-critic whose parameters are views of one flat tensor; see `ActorCritic` for the interface.
+    """A network whose parameters are views of one flat tensor; see `Network` for the interface.
 
     On the CPU the flat tensor and `params` are the same memory. On CUDA `params` is a mirror in host memory,
     copied once each way a round.
@@ -43,16 +52,26 @@ class TorchNetwork:
         self.params: FloatVector = self._host.numpy()
         self.free: FloatVector = layout.views(self.params).get("free", np.empty(0, np.float32))
         self.tensors = self._leaves()
+        self.shape: NetworkShape
+        self.pieces: Mapping[str, slice]
         self._compute: Compute
         self._compute_actor: Compute
         self._state_dict: Callable[[], dict[str, FloatMatrix]]
+        self._inputs: Tensor = self._flat
         self._outputs: Tensor = self._flat
 
     def define(
-        self, compute: Compute, compute_actor: Compute, state_dict: Callable[[], dict[str, FloatMatrix]]
+        self,
+        shape: NetworkShape,
+        pieces: Mapping[str, slice],
+        compute: Compute,
+        compute_actor: Compute,
+        state_dict: Callable[[], dict[str, FloatMatrix]],
     ) -> None:
-        """Say how `tensors` turn (n, observation_size) into (num_outputs + 1, n), or the actor's rows."""
+        """Say how `tensors` turn (n, observation_size) into (total_outputs, n), or the first head's rows."""
+        self.shape, self.pieces = shape, pieces
         self._compute, self._compute_actor, self._state_dict = compute, compute_actor, state_dict
+        self.load()
 
     def load(self) -> None:
         """Copy `params` to the device."""
@@ -66,7 +85,7 @@ class TorchNetwork:
             self._host.copy_(self._flat.detach())
 
     def actor(self, num_rows: int) -> Callable[[FloatMatrix], FloatMatrix]:
-        """Act with the policy as it is now."""
+        """Act with the first head."""
 
         def act(observations: FloatMatrix) -> FloatMatrix:
             with torch.inference_mode():
@@ -75,27 +94,41 @@ class TorchNetwork:
         return act
 
     def forward(self, observations: FloatMatrix) -> FloatMatrix:
-        """Compute actor and critic: (n, observation_size) -> (num_outputs + 1, n)."""
+        """Compute all heads: (n, observation_size) -> (total_outputs, n)."""
         if self._mirrored and self.free.size:
             self.free[:] = self.tensors["free"].detach().cpu().numpy()
-        self._outputs = self._compute(self._to_device(observations))
+        self._inputs = self._to_device(observations)
+        if self.shape.differentiates_inputs:
+            self._inputs.requires_grad_()
+        self._outputs = self._compute(self._inputs)
         return self._to_host(self._outputs.detach())
 
     def backward(self, d_outputs: FloatMatrix, d_free: FloatVector, accumulate: bool) -> None:
         """Turn the loss's derivative by the last outputs into the flat gradient."""
         if not accumulate:
             self._gradient.zero_()
-        # A scalar with this gradient: given one, autograd would import sympy, a second for every rank.
-        loss = torch.dot(self._outputs.reshape(-1), self._to_device(d_outputs).reshape(-1))
-        torch.autograd.backward(loss)
+        torch.autograd.backward(self._loss(d_outputs))
         if self.free.size:
             free_gradient = self.tensors["free"].grad
             assert free_gradient is not None
             free_gradient += self._to_device(d_free)
 
-    def optimiser(self) -> "TorchAdam":
-        """Make the Adam optimiser of the flat parameters."""
-        return TorchAdam(self._flat, self._gradient)
+    def input_gradient(self, d_outputs: FloatMatrix) -> FloatMatrix:
+        """Turn the loss's derivative by the last outputs into that by the last inputs."""
+        (gradient,) = torch.autograd.grad(self._loss(d_outputs), [self._inputs])
+        return self._to_host(gradient)
+
+    def blend(self, other: Network, share: float) -> None:
+        """Move the parameters by `share` of the way to those of an equal network."""
+        assert isinstance(other, TorchNetwork)
+        with torch.no_grad():
+            self._flat.lerp_(other._flat, share)
+
+    def optimiser(self, name: str = "adam", epsilon: float = EPSILON) -> Optimiser:
+        """Make an optimiser of the flat parameters."""
+        if name == "sgd":
+            return TorchSGD(self._flat, self._gradient)
+        return (TorchAdam if name == "adam" else TorchRMSprop)(self._flat, self._gradient, epsilon)
 
     def state_dict(self) -> dict[str, FloatMatrix]:
         """Copy the parameters under the names of torch modules."""
@@ -104,6 +137,10 @@ class TorchNetwork:
     def flat_gradient(self) -> FloatVector:
         """Copy the flat gradient to host memory."""
         return self._to_host(self._gradient).copy()
+
+    def _loss(self, d_outputs: FloatMatrix) -> Tensor:
+        """Make a scalar with this gradient: given the gradient, autograd would import sympy, for a second."""
+        return torch.dot(self._outputs.reshape(-1), self._to_device(d_outputs).reshape(-1))
 
     def _leaves(self) -> dict[str, Tensor]:
         """Cut the flat tensor into leaves of autograd whose gradients are views of the flat gradient."""
@@ -125,25 +162,42 @@ class TorchNetwork:
         return array
 
 
-class TorchAdam:
+def _clip(gradient: Tensor, max_norm: float) -> float:
+    """Scale a gradient down to an L2 norm in place; return its norm before."""
+    norm = float(torch.dot(gradient, gradient).sqrt())
+    if norm > max_norm:
+        gradient *= max_norm / (norm + 1e-6)
+    return norm
+
+
+class _OnTensors:
+    """What steps tensors."""
+
+    params: Tensor
+
+    def adopt(self, values: FloatVector) -> Tensor:
+        """Copy a vector to where the parameters are."""
+        return torch.from_numpy(values.copy()).to(self.params.device)
+
+
+class TorchAdam(_OnTensors):
     """`optimiser.Adam` on torch tensors: one fused kernel on the flat parameters."""
 
-    def __init__(self, flat: Tensor, gradient: Tensor) -> None:
-        self._flat = flat.detach()
-        self._gradient = gradient
-        self._mean = torch.zeros_like(self._flat)
-        self._square = torch.zeros_like(self._flat)
+    def __init__(self, flat: Tensor, gradient: Tensor, epsilon: float = EPSILON) -> None:
+        self.params = flat.detach()
+        self.gradient = gradient
+        self._epsilon = epsilon
+        self._mean = torch.zeros_like(self.params)
+        self._square = torch.zeros_like(self.params)
         self._steps = torch.zeros((), device=flat.device)
 
     def step(self, lr: float, max_gradient_norm: float) -> float:
         """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
-        norm = float(torch.dot(self._gradient, self._gradient).sqrt())
-        if norm > max_gradient_norm:
-            self._gradient *= max_gradient_norm / (norm + 1e-6)
+        norm = _clip(self.gradient, max_gradient_norm)
         self._steps += 1
         torch._fused_adam_(  # what torch.optim.Adam(fused=True) calls
-            [self._flat],
-            [self._gradient],
+            [self.params],
+            [self.gradient],
             [self._mean],
             [self._square],
             [],
@@ -152,7 +206,7 @@ class TorchAdam:
             beta1=BETA_1,
             beta2=BETA_2,
             weight_decay=0.0,
-            eps=EPSILON,
+            eps=self._epsilon,
             amsgrad=False,
             maximize=False,
         )
@@ -175,6 +229,49 @@ class TorchAdam:
         self._steps.fill_(state["steps"])
 
 
+class TorchRMSprop(_OnTensors):
+    """`optimiser.RMSprop` on torch tensors."""
+
+    def __init__(self, flat: Tensor, gradient: Tensor, epsilon: float = EPSILON) -> None:
+        self.params = flat.detach()
+        self.gradient = gradient
+        self._epsilon = epsilon
+        self._square = torch.zeros_like(self.params)
+
+    def step(self, lr: float, max_gradient_norm: float) -> float:
+        """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
+        norm = _clip(self.gradient, max_gradient_norm)
+        self._square.mul_(SQUARE_DECAY).addcmul_(self.gradient, self.gradient, value=1.0 - SQUARE_DECAY)
+        self.params.addcdiv_(self.gradient, self._square.sqrt().add_(self._epsilon), value=-lr)
+        return norm
+
+    def get_state(self) -> State:
+        return {"square": self._square.cpu().numpy().copy()}
+
+    def set_state(self, state: State) -> None:
+        self._square.copy_(torch.from_numpy(state["square"]))
+
+
+class TorchSGD(_OnTensors):
+    """`optimiser.SGD` on torch tensors."""
+
+    def __init__(self, flat: Tensor, gradient: Tensor) -> None:
+        self.params = flat.detach()
+        self.gradient = gradient
+
+    def step(self, lr: float, max_gradient_norm: float) -> float:
+        """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
+        norm = _clip(self.gradient, max_gradient_norm)
+        self.params.add_(self.gradient, alpha=-lr)
+        return norm
+
+    def get_state(self) -> State:
+        return {}
+
+    def set_state(self, state: State) -> None:
+        """Do nothing: there is no state."""
+
+
 def torch_mlp(
     shape: NetworkShape, generator: np.random.Generator, device: str, params: FloatVector | None = None
 ) -> TorchNetwork:
@@ -186,26 +283,32 @@ def torch_mlp(
     weights = [tensors[f"weight_{number}"] for number in range(len(shape.hidden))]
     biases = [tensors[f"bias_{number}"] for number in range(len(shape.hidden))]
     head_weight, head_bias = tensors["head_weight"], tensors["head_bias"]
-    towers = len(weights[0])
+    towers = shape.tower_rows()
+    num_outputs, is_bounded = shape.num_outputs, shape.is_bounded
 
     def compute(observations: Tensor) -> Tensor:
-        units = observations.expand(towers, *observations.shape)
+        units = observations.expand(len(towers), *observations.shape)
         for weight, bias in zip(weights, biases, strict=True):
             units = activate(torch.baddbmm(bias, units, weight))
-        if towers == 1:
-            return torch.addmm(head_bias, head_weight, units[0].T)
-        actor = torch.addmm(head_bias[:-1], head_weight[:-1], units[0].T)
-        critic = torch.addmm(head_bias[-1:], head_weight[-1:], units[1].T)
-        return torch.cat([actor, critic])
+        heads = [
+            torch.addmm(head_bias[rows], head_weight[rows], units[tower].T)
+            for tower, rows in enumerate(towers)
+        ]
+        outputs = heads[0] if len(heads) == 1 else torch.cat(heads)
+        if is_bounded:
+            return torch.cat([torch.tanh(outputs[:num_outputs]), outputs[num_outputs:]])
+        return outputs
 
     def compute_actor(observations: Tensor) -> Tensor:
         units = observations
         for weight, bias in zip(weights, biases, strict=True):
             units = activate(torch.addmm(bias[0], units, weight[0]))
-        return torch.addmm(head_bias[:-1], head_weight[:-1], units.T)
+        outputs = torch.addmm(head_bias[:num_outputs], head_weight[:num_outputs], units.T)
+        return torch.tanh(outputs) if is_bounded else outputs
 
-    network.define(compute, compute_actor, lambda: mlp_state_dict(shape, network.params))
-    network.load()
+    network.define(
+        shape, mlp_pieces(shape), compute, compute_actor, lambda: mlp_state_dict(shape, network.params)
+    )
     return network
 
 
@@ -222,7 +325,8 @@ def torch_module(
     ----------
     module_class : callable
         ``module_class(observation_size, num_outputs)`` makes a module that turns float32 observations
-        (n, observation_size) into (n, num_outputs + 1): the actor's outputs, then the value.
+        (n, observation_size) into (n, total_outputs): the outputs of the heads in their order, for example
+        the actor's, then the value.
     generator : numpy.random.Generator
         Seeds torch while the module draws its initial weights.
     params : float32 array, shape (d,), optional
@@ -248,16 +352,25 @@ def torch_module(
         parameter.data = network.tensors[name].detach()
         parameter.grad = network.tensors[name].grad
     network.define(
+        shape,
+        _module_pieces(network.layout),
         lambda observations: module(observations).T,
-        lambda observations: module(observations)[:, :-1].T,
+        lambda observations: module(observations)[:, : shape.num_outputs].T,
         lambda: _module_state_dict(network.layout.views(network.params)),
     )
-    network.load()
     return network
 
 
+def _module_pieces(layout: Layout) -> dict[str, slice]:
+    pieces, start = {}, 0
+    for name, shape in layout.shapes.items():
+        pieces[FREE if name == "free" else name] = slice(start, start + prod(shape))
+        start += prod(shape)
+    return pieces
+
+
 def _module_state_dict(views: Mapping[str, FloatMatrix]) -> dict[str, FloatMatrix]:
-    return {("log_std" if name == "free" else name): view.copy() for name, view in views.items()}
+    return {(FREE if name == "free" else name): view.copy() for name, view in views.items()}
 
 
 def _check_module(module: nn.Module, shape: NetworkShape) -> None:
@@ -274,7 +387,7 @@ def _check_module(module: nn.Module, shape: NetworkShape) -> None:
         raise ValueError(
             f"{type(module).__name__} keeps buffers ({', '.join(buffers)}), which are not federated"
         )
-    wanted = (2, shape.num_outputs + 1)
+    wanted = (2, shape.total_outputs)
     with torch.no_grad():
         outputs = module(torch.zeros(2, shape.observation_size))
     if not isinstance(outputs, Tensor):
@@ -283,7 +396,7 @@ def _check_module(module: nn.Module, shape: NetworkShape) -> None:
     if given != wanted:
         raise ValueError(
             f"{type(module).__name__} gives outputs of shape {given} for 2 observations, not {wanted}: "
-            f"{shape.num_outputs} outputs of the actor, then the value"
+            f"{', then '.join(f'{head.outputs} of the {head.name}' for head in shape.heads)}"
         )
 
 

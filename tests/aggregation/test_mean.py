@@ -125,5 +125,5 @@ def test_who_sees_the_stack_sees_the_sum() -> None:
 
 def test_the_averaging_server_takes_the_aggregate_as_the_next_model() -> None:
     params, aggregate = np.zeros(3, np.float32), np.array([1.0, 2.0, 3.0], np.float32)
-    assert Average().step(params, aggregate) is aggregate
+    assert Average().step(params, aggregate, slice(None)) is aggregate
     np.testing.assert_array_equal(params, 0.0)

@@ -7,17 +7,22 @@ from fdrl_mpi.aggregation.weighting import WEIGHTINGS
 
 @pytest.mark.parametrize(
     ("name", "weights"),
-    [("uniform", [1.0, 1.0, 1.0]), ("samples", [4096.0, 512.0, 4096.0]), ("episodes", [20.0, 3.0, 0.0])],
+    [
+        ("uniform", [1.0, 1.0, 1.0]),
+        ("samples", [4096.0, 512.0, 4096.0]),
+        ("episodes", [20.0, 3.0, 0.0]),
+        ("returns", [12.5, 0.0, 0.0]),
+    ],
 )
 def test_agents_count_by_what_the_weighting_names(name: str, weights: list[float]) -> None:
-    """Three agents with 4096, 512 and 4096 steps, and 20, 3 and 0 finished episodes."""
-    agents = [(4096, 20), (512, 3), (4096, 0)]
+    """Three agents: their steps, finished episodes, and the mean return of the newest ones."""
+    agents = [(4096, 20, 12.5), (512, 3, -3.0), (4096, 0, 0.0)]
     assert [WEIGHTINGS[name](*agent) for agent in agents] == weights
 
 
 def test_every_weighting_gives_a_float_that_is_not_negative() -> None:
     for weighting in WEIGHTINGS.values():
-        for agent in ((0, 0), (1, 0), (10**9, 10**6)):
+        for agent in ((0, 0, 0.0), (1, 0, -1e9), (10**9, 10**6, 500.0)):
             weight = weighting(*agent)
             assert isinstance(weight, float)
             assert weight >= 0.0

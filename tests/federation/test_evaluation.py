@@ -10,7 +10,8 @@ from fdrl_mpi.federation import evaluation as module
 from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
 from fdrl_mpi.rl.distributions import Categorical
 from fdrl_mpi.rl.mlp import MLP
-from fdrl_mpi.rl.network import NetworkShape
+from fdrl_mpi.rl.model import PolicyModel
+from fdrl_mpi.rl.network import actor_critic_shape
 from fdrl_mpi.steps import StepBuffers
 from fdrl_mpi.streams import stream
 
@@ -37,19 +38,19 @@ class Countdown:
 
 
 class Constant:
-    """A network whose outputs are its parameters."""
+    """A policy that always chooses the largest parameter."""
 
     def __init__(self, size: int) -> None:
         self.params = np.zeros(size, np.float32)
 
     def load(self) -> None: ...
 
-    def actor(self, num_rows: int) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda observations: np.repeat(self.params[:, None], num_rows, axis=1)
+    def greedy(self, num_rows: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda observations: np.full(num_rows, self.params.argmax())
 
 
 def _countdown(lengths: list[float], episodes: int, ending: str = "terminated") -> Evaluation:
-    return Evaluation(Countdown(lengths, ending), Constant(3), Categorical(3), episodes, seed=0)
+    return Evaluation(Countdown(lengths, ending), Constant(3), episodes, seed=0)
 
 
 PREFERS_2 = np.array([0.0, 0.1, 0.2], np.float32)
@@ -88,13 +89,13 @@ def test_slices_end_when_their_time_is_up(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_array_equal(evaluation.result().lengths, [5.0, 3.0])
 
 
-SHAPE = NetworkShape(4, 2, 0, (8,), "tanh", False)
+SHAPE = actor_critic_shape(4, 2, 0, (8,), "tanh", False)
 
 
 def _cartpole(seed: int = 0, purpose: str = "evaluation") -> Evaluation:
     worlds = [{"length": 0.3 + 0.1 * (i // 4)} for i in range(12)]
-    network = MLP(SHAPE, stream(9, "network"))
-    return Evaluation(CartPole(worlds), network, Categorical(2), 4, seed, purpose)
+    model = PolicyModel(MLP(SHAPE, stream(9, "network")), Categorical(2))
+    return Evaluation(CartPole(worlds), model, 4, seed, purpose)
 
 
 def _model(seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from fdrl_mpi.federation.schedule import Schedule, budgets
 
 
 def _budgets(seed: int = 0, decay_rounds: int = 4) -> Schedule:
-    return budgets(seed, env_steps=128, lr=0.8, decay_rounds=decay_rounds)
+    return budgets(seed, work=128, lr=0.8, decay_rounds=decay_rounds)
 
 
 def test_a_falling_step_size_loses_the_same_in_every_round_and_stays_at_zero() -> None:
@@ -19,7 +19,7 @@ def test_a_step_size_without_decay_stays() -> None:
 
 
 def test_every_agent_has_the_same_steps_in_every_round() -> None:
-    assert {_budgets()(round, agent).env_steps for round in (1, 9) for agent in (1, 2, 9)} == {128}
+    assert {_budgets()(round, agent).work for round in (1, 9) for agent in (1, 2, 9)} == {128}
 
 
 def test_agents_rounds_and_seeds_have_streams_of_their_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 from mpi4py import MPI
 
 from fdrl_mpi.aggregation.mean import Mean
-from fdrl_mpi.aggregation.server import Average
+from fdrl_mpi.aggregation.server import Average, FedAdam, Momentum, assembled
 from fdrl_mpi.aggregation.views import Stack, Sum, View
 from fdrl_mpi.build_collective import GIVES, collective_of
 from fdrl_mpi.comm import shared_memory
@@ -66,7 +66,7 @@ def _publish(collective, world, weights, updates=_update):
     collective.encode([params] * max(len(own), 1), own, np.array(weights, np.float64))
     received = collective.exchange()
     if received is not None:
-        params = Average().step(params[received.columns], Mean().aggregate(received))
+        params = Average().step(params[received.columns], Mean().aggregate(received), received.columns)
     return collective.publish(params)
 
 
@@ -246,18 +246,21 @@ def test_auto_takes_shared_memory_where_ranks_share_some(world, on_all_ranks, on
     on_all_ranks(picked(several_nodes, View.STACK) == "node and alltoall")
 
 
-class _Doubling:
-    """A server step that reads the last model: ``2 * aggregate - params``."""
+SERVERS = {
+    "average": lambda: Average(lr=2.0),
+    "momentum": lambda: Momentum("parameters", 0.7, 0.9),
+    "adam": lambda: FedAdam("parameters", 0.1, 0.9, 0.99, 1e-3),
+}
 
-    def step(self, params, aggregate):
-        return 2.0 * aggregate - params
 
-
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("name", WITH_ONE_MODEL)
-def test_server_step_sees_the_last_model_and_not_the_sum_in_its_place(world, on_all_ranks, name):
+def test_server_steps_on_slices_make_the_model_of_a_server_in_one_process(world, on_all_ranks, name, server):
+    """Servers read the last model, and keep their state over the columns that a rank sees."""
     d, weights = 5000, [1.0] * world.num_agents
     mean = np.mean([_update(agent, d) for agent in _agents(world)], axis=0)
-    collective, expected = _make(world, name, d), np.zeros(d)
+    collective, expected = _make(world, name, d), np.zeros(d, np.float32)
+    ours, alone = SERVERS[server](), SERVERS[server]()
     models = [np.zeros(d, np.float32)] * max(len(world.agents), 1)
     for _ in range(4):
         for row, agent in zip(collective.rows, world.agents, strict=True):
@@ -266,12 +269,15 @@ def test_server_step_sees_the_last_model_and_not_the_sum_in_its_place(world, on_
         collective.encode(models, np.ones(len(world.agents)), np.array(weights))
         received, params = collective.exchange(), models[0]
         if received is not None:
-            params = _Doubling().step(params[received.columns], Mean().aggregate(received))
+            params = ours.step(params[received.columns], Mean().aggregate(received), received.columns)
         models = collective.publish(params)
-        expected += 2.0 * mean
+        expected = alone.step(expected, (expected + mean).astype(np.float32), slice(None))
         on_all_ranks(
             np.allclose(models[0], expected, atol=1e-4), f"off by {np.abs(models[0] - expected).max()}"
         )
+    whole = assembled(world.gather_objects(ours.get_state()), d)
+    reference = assembled([alone.get_state()], d)
+    on_all_ranks(all(np.allclose(whole[name], reference[name], atol=1e-4) for name in reference))
 
 
 @pytest.mark.parametrize("needs", list(View))

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from fdrl_mpi.aggregation.mean import Mean
-from fdrl_mpi.aggregation.server import Average
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.build import LEARNERS, make_plan
-from fdrl_mpi.build_agent import draw_worlds, make_environment, make_network
+from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
+from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import read
@@ -19,6 +17,8 @@ from fdrl_mpi.federation.reference import reference_round
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 from fdrl_mpi.record.verdict import Verdict
+from fdrl_mpi.rl.objective import LocalObjective
+from fdrl_mpi.rl.ppo import PPO
 from fdrl_mpi.session import Refusal, Session
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -80,16 +80,28 @@ def _different(a: dict, b: dict) -> list[str]:
 
 
 def _oracle(config: Config, num_agents: int) -> np.ndarray:
-    learners = {}
-    for agent, context in enumerate(draw_worlds(config, num_agents), 1):
-        environment = make_environment(config.environment, [context] * config.environment.num_envs)
-        network, distribution = make_network(config.learner, config.seed, environment, "numpy", "cpu")
-        learners[agent] = LEARNERS["ppo"](config.learner, network, distribution, environment)
-    params, plan = learners[1].params.copy(), make_plan(config, num_agents)
+    """Make the run in this process; return what is published last."""
+    environments = {
+        agent: make_environment(config.environment, [context] * config.environment.num_envs)
+        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
+    }
+    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
+    wire, plan = make_wire(config, model), make_plan(config, num_agents)
+    participants = {
+        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
+        for agent, environment in environments.items()
+    }
+    params, server = wire.first(model.params), make_server(config, wire, num_agents)
     for round in range(1, config.rounds + 1):
-        weighting = WEIGHTINGS[config.aggregation.weighting]
         params = reference_round(
-            learners, params, round, plan.participation, plan.schedule, weighting, Mean(), Average()
+            participants,
+            params,
+            round,
+            plan.participation,
+            plan.schedule,
+            WEIGHTINGS[config.aggregation.weighting],
+            make_aggregator(config, wire),
+            server,
         )
     return params
 
@@ -258,12 +270,12 @@ def test_independent_agents_learn_what_they_would_learn_alone(world, on_all_rank
         return
     context = draw_worlds(config, world.num_agents)[world.rank - 1]
     environment = make_environment(config.environment, [context] * config.environment.num_envs)
-    network, distribution = make_network(config.learner, config.seed, environment, "numpy", "cpu")
-    learner = LEARNERS["ppo"](config.learner, network, distribution, environment)
+    model = make_model(config.learner, config.seed, environment, "numpy", "cpu")
+    learner = PPO(config.learner, model, environment, LocalObjective())
     schedule = make_plan(config, world.num_agents).schedule
     for round in range(1, config.rounds + 1):
         learner.train(schedule(round, world.rank))
-    on_all_ranks(np.array_equal(learner.params, _state(config, 4, world.rank)["params"]))
+    on_all_ranks(np.array_equal(learner.params, _state(config, 4, world.rank)["model"]))
 
 
 def test_centralised_learner_sees_all_worlds_and_takes_all_steps(world, on_all_ranks, run_dir):
@@ -281,7 +293,7 @@ def test_centralised_learner_sees_all_worlds_and_takes_all_steps(world, on_all_r
 def test_agent_with_an_update_that_is_not_finite_is_left_out(world, on_all_ranks, run_dir):
     session = Session(_config(run_dir, rounds="2", evaluation__every="1"), world)
     if world.rank == world.size - 1:
-        learner = session.rank.parts.learners[world.num_agents]
+        learner = session.rank.parts.participants[world.num_agents].learner
         train = learner.train
 
         def spoil(budget):

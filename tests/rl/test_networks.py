@@ -4,30 +4,30 @@ import numpy as np
 import pytest
 
 from fdrl_mpi.rl.mlp import MLP
-from fdrl_mpi.rl.network import ActorCritic, NetworkShape, mlp_state_dict
+from fdrl_mpi.rl.network import Network, NetworkShape, actor_critic_shape, mlp_state_dict
 from fdrl_mpi.rl.torch_network import torch_mlp, torch_module
 from fdrl_mpi.streams import stream
 
 SHAPES = [
-    NetworkShape(4, 2, 0, (64, 64), "tanh", False),
-    NetworkShape(3, 1, 1, (16,), "relu", True),
-    NetworkShape(5, 3, 3, (8, 7, 6), "relu", False),
-    NetworkShape(2, 4, 0, (9, 5), "tanh", True),
+    actor_critic_shape(4, 2, 0, (64, 64), "tanh", False),
+    actor_critic_shape(3, 1, 1, (16,), "relu", True),
+    actor_critic_shape(5, 3, 3, (8, 7, 6), "relu", False),
+    actor_critic_shape(2, 4, 0, (9, 5), "tanh", True),
 ]
 ROWS = 37
 
 
-def _gradient(network: ActorCritic) -> np.ndarray:
+def _gradient(network: Network) -> np.ndarray:
     return network.flat_gradient() if hasattr(network, "flat_gradient") else network.gradient.copy()
 
 
-def _randomised(network: ActorCritic) -> ActorCritic:
+def _randomised(network: Network) -> Network:
     network.params[:] = stream(1, "weights").normal(0.0, 0.3, len(network.params))
     return network
 
 
-def _both(shape: NetworkShape) -> list[ActorCritic]:
-    networks: list[ActorCritic] = [
+def _both(shape: NetworkShape) -> list[Network]:
+    networks: list[Network] = [
         MLP(shape, stream(0, "network")),
         torch_mlp(shape, stream(0, "network"), "cpu"),
     ]
@@ -82,7 +82,7 @@ def test_gradient_matches_a_difference_quotient_in_double_precision(shape: Netwo
 
 
 def _double_outputs(
-    shape: NetworkShape, network: ActorCritic, params: np.ndarray, observations: np.ndarray
+    shape: NetworkShape, network: Network, params: np.ndarray, observations: np.ndarray
 ) -> np.ndarray:
     views = network.layout.views(params)
     units = observations.astype(np.float64)
@@ -190,7 +190,7 @@ def test_exported_state_dict_fits_plain_torch_modules(shape: NetworkShape) -> No
     layers: list[nn.Module] = []
     for inputs, units in zip((shape.observation_size, *shape.hidden[:-1]), shape.hidden, strict=True):
         layers += [nn.Linear(inputs, units), activation()]
-    if shape.shared:
+    if shape.num_towers == 1:
         trunk, actor = nn.Sequential(*layers), nn.Linear(shape.hidden[-1], shape.num_outputs)
         plain = nn.ModuleDict({"trunk": trunk, "actor": actor, "critic": nn.Linear(shape.hidden[-1], 1)})
         policy = nn.Sequential(trunk, actor)
@@ -210,7 +210,7 @@ def test_a_users_module_trains_on_the_flat_buffers() -> None:
     def make(observation_size: int, num_outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(observation_size, 8), nn.ReLU(), nn.Linear(8, num_outputs + 1))
 
-    shape = NetworkShape(3, 2, 2, (), "tanh", False)
+    shape = actor_critic_shape(3, 2, 2, (), "tanh", False)
     network = torch_module(make, shape, stream(0, "network"), "cpu")
     observations, d_outputs, d_free = _samples(shape)
     before = network.forward(observations).copy()
@@ -226,6 +226,6 @@ def test_a_users_module_trains_on_the_flat_buffers() -> None:
 def test_a_module_with_another_output_shape_is_refused() -> None:
     from torch import nn
 
-    shape = NetworkShape(3, 2, 0, (), "tanh", False)
-    with pytest.raises(ValueError, match="outputs of the actor, then the value"):
+    shape = actor_critic_shape(3, 2, 0, (), "tanh", False)
+    with pytest.raises(ValueError, match="2 of the actor, then 1 of the critic"):
         torch_module(lambda inputs, outputs: nn.Linear(inputs, outputs), shape, stream(0, "network"), "cpu")

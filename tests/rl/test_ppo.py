@@ -15,7 +15,9 @@ from fdrl_mpi.rl.distributions import distribution_of
 from fdrl_mpi.rl.hyperparameters import PPOConfig
 from fdrl_mpi.rl.learner import Budget
 from fdrl_mpi.rl.mlp import MLP
-from fdrl_mpi.rl.network import ActorCritic, NetworkShape, mlp_layout
+from fdrl_mpi.rl.model import PolicyModel
+from fdrl_mpi.rl.network import Network, NetworkShape, actor_critic_shape, mlp_layout
+from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.ppo import PPO, surrogate, value_error
 from fdrl_mpi.rl.returns import RewardScaler
 from fdrl_mpi.rl.rollout import Environment
@@ -74,27 +76,27 @@ def _copy(out: StepBuffers) -> StepBuffers:
 
 def _shape(spec: ActionSpec, observation_size: int, shared: bool = False) -> NetworkShape:
     num_free = spec.size if spec.kind == "box" else 0
-    return NetworkShape(observation_size, spec.size, num_free, (16, 16), "tanh", shared)
+    return actor_critic_shape(observation_size, spec.size, num_free, (16, 16), "tanh", shared)
 
 
-def _network(engine: str, shape: NetworkShape) -> ActorCritic:
+def _network(engine: str, shape: NetworkShape) -> Network:
     generator = stream(0, "network")
     return MLP(shape, generator) if engine == "numpy" else torch_mlp(shape, generator, "cpu")
 
 
 def _learner(
     engine: str, spec: ActionSpec, environment: Environment, shared: bool = False, **settings: object
-) -> tuple[PPO, ActorCritic]:
+) -> tuple[PPO, Network]:
     network = _network(engine, _shape(spec, environment.observation_size, shared))
     config = PPOConfig(**{"num_steps": NUM_STEPS, **settings})
-    return PPO(config, network, distribution_of(spec), environment), network
+    return PPO(config, PolicyModel(network, distribution_of(spec)), environment, LocalObjective()), network
 
 
 def _budget(learner_steps: int, round: int = 1, lr: float = 1e-3, seed: int = 0) -> Budget:
     return Budget(learner_steps, lr, stream(seed, "train", 1, round))
 
 
-def _remember_forward(network: ActorCritic, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+def _remember_forward(network: Network, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """List the observations of every pass from now on."""
     forward, forwarded = network.forward, []
 
@@ -106,7 +108,7 @@ def _remember_forward(network: ActorCritic, monkeypatch: pytest.MonkeyPatch) -> 
     return forwarded
 
 
-def _flat_gradient(network: ActorCritic) -> np.ndarray:
+def _flat_gradient(network: Network) -> np.ndarray:
     return network.gradient.copy() if isinstance(network, MLP) else network.flat_gradient()
 
 

@@ -6,7 +6,7 @@ from fdrl_mpi.arrays import State
 from fdrl_mpi.envs.cartpole import CartPole
 from fdrl_mpi.rl.distributions import Categorical
 from fdrl_mpi.rl.mlp import MLP
-from fdrl_mpi.rl.network import NetworkShape
+from fdrl_mpi.rl.network import actor_critic_shape
 from fdrl_mpi.rl.rollout import EpisodeLog, Rollout
 from fdrl_mpi.steps import StepBuffers
 from fdrl_mpi.streams import stream
@@ -44,7 +44,7 @@ class Counters:
 
 
 def _network(observation_size: int) -> MLP:
-    network = MLP(NetworkShape(observation_size, 2, 0, (8,), "tanh", False), stream(0, "network"))
+    network = MLP(actor_critic_shape(observation_size, 2, 0, (8,), "tanh", False), stream(0, "network"))
     network.params *= 3.0
     return network
 
