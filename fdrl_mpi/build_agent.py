@@ -30,6 +30,9 @@ ENVIRONMENTS = {
 LEARNERS = {
     "ppo": "fdrl_mpi.rl.ppo:PPO",
     "a2c": "fdrl_mpi.rl.a2c:A2C",
+    "reinforce": "fdrl_mpi.rl.reinforce:Reinforce",
+    "dqn": "fdrl_mpi.rl.dqn:DQN",
+    "svrpg": "fdrl_mpi.rl.svrpg:SVRPG",
 }
 
 Context: TypeAlias = dict[str, float]

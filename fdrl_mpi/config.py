@@ -12,10 +12,13 @@ from fdrl_mpi.envs.heterogeneity import Distribution, Uniform
 from fdrl_mpi.rl.hyperparameters import (
     A2CConfig,
     Count,
+    DQNConfig,
     Fraction,
     NonNegative,
     Positive,
     PPOConfig,
+    ReinforceConfig,
+    SVRPGConfig,
     Text,
     about,
 )
@@ -263,7 +266,7 @@ class Config(_Section, frozen=True, kw_only=True):
     ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
-    learner: PPOConfig | A2CConfig = PPOConfig()
+    learner: PPOConfig | A2CConfig | DQNConfig | ReinforceConfig | SVRPGConfig = PPOConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     aggregation: AggregationConfig = AggregationConfig()
     comm: CommConfig = CommConfig()

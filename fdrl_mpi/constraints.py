@@ -8,7 +8,7 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.rl.hyperparameters import NetworkLearnerConfig, OnPolicyConfig, PPOConfig
+from fdrl_mpi.rl.hyperparameters import NetworkLearnerConfig, OnPolicyConfig, PPOConfig, ReinforceConfig
 from fdrl_mpi.topology.ring import check_ring_degree
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
@@ -57,6 +57,8 @@ def _world(world_size: int, environ: Mapping[str, str]) -> Iterator[Problem]:
 
 def _budget(config: Config) -> Iterator[Problem]:
     learner, num_envs = config.learner, config.environment.num_envs
+    if isinstance(learner, ReinforceConfig):
+        yield from _episodes(learner, num_envs)
     if not isinstance(learner, OnPolicyConfig):
         return
     rollout = learner.num_steps * num_envs
@@ -73,6 +75,21 @@ def _budget(config: Config) -> Iterator[Problem]:
             f"learner.num_minibatches = {learner.num_minibatches} with rollouts of {rollout} steps",
             "minibatches of a rollout have the same size",
             f"choose a divisor of {rollout}",
+        )
+
+
+def _episodes(learner: ReinforceConfig, num_envs: int) -> Iterator[Problem]:
+    if learner.batch_episodes % num_envs:
+        yield Problem(
+            f"learner.batch_episodes = {learner.batch_episodes} with environment.num_envs = {num_envs}",
+            "every environment plays the same number of episodes of a batch",
+            f"choose a multiple of {num_envs}, or another environment.num_envs",
+        )
+    if learner.budget % learner.batch_episodes:
+        yield Problem(
+            f"learner.budget = {learner.budget} with batches of {learner.batch_episodes} episodes",
+            "a round is made of whole batches",
+            f"choose a multiple of {learner.batch_episodes}",
         )
 
 

@@ -121,3 +121,95 @@ class A2CConfig(OnPolicyConfig, frozen=True, kw_only=True, tag="a2c"):
     entropy_coefficient: Annotated[NonNegative, about("weight of the entropy bonus")] = 0.0
     value_coefficient: Annotated[NonNegative, about("weight of half the squared error of the value")] = 1.0
     normalise_advantages: Annotated[bool, about("zero mean, unit variance in each rollout")] = False
+
+
+class ReinforceConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="reinforce"):
+    """Policy gradients from whole episodes (Williams 1992; Baxter and Bartlett 2001)."""
+
+    budget: Annotated[Count, about("episodes of one agent in one round", "episodes")] = 64
+    batch_episodes: Annotated[
+        Count, about("episodes of one gradient; a multiple of environment.num_envs", "episodes")
+    ] = 16
+    horizon: Annotated[Count, about("episodes are cut after this", "steps")] = 1000
+    lr: Annotated[Positive, about("step size")] = 1e-3
+    credit: Annotated[
+        Literal["reward_to_go", "return"],
+        about("a step is credited with the discounted rewards from it on (GPOMDP), or of the whole episode"),
+    ] = "reward_to_go"
+    baseline: Annotated[
+        Literal["none", "episode", "batch", "value"],
+        about(
+            "episode, batch: credits get zero mean and unit deviation in each; value: a learnt state value "
+            "is taken off"
+        ),
+    ] = "value"
+    mean_over: Annotated[
+        Literal["steps", "episodes"], about("what the sum over all steps is divided by the number of")
+    ] = "steps"
+    entropy_coefficient: Annotated[NonNegative, about("weight of the entropy bonus")] = 0.0
+    value_coefficient: Annotated[NonNegative, about("weight of half the squared error of the value")] = 0.5
+    max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1000.0
+    network: NetworkConfig = NetworkConfig()
+
+
+class SVRPGConfig(ReinforceConfig, frozen=True, kw_only=True, tag="svrpg"):
+    """Stochastic variance-reduced policy gradients (Papini et al. 2018); SCSG with geometric inner loops."""
+
+    budget: Annotated[Count, about("episodes of the large batches of one agent in one round", "episodes")] = (
+        64
+    )
+    baseline: Annotated[
+        Literal["none", "episode", "batch"],
+        about("episode, batch: credits get zero mean and unit deviation in each"),
+    ] = "episode"
+    inner_steps: Annotated[
+        int,
+        Meta(ge=0),
+        about(
+            "corrected steps of environment.num_envs episodes after each large batch; 0: their number is "
+            "drawn anew, geometric with mean batch_episodes / num_envs + 1 (SCSG)"
+        ),
+    ] = 3
+    ratio_range: Annotated[
+        Positive,
+        about("the inner loop ends where the mean importance ratio is farther from 1"),
+    ] = 0.005
+
+
+class QNetworkConfig(PerceptronConfig, frozen=True, kw_only=True):
+    """Action values of a learner."""
+
+    hidden: Annotated[tuple[Count, ...], Meta(min_length=1), about("units of each hidden layer")] = (120, 84)
+    activation: Annotated[Literal["tanh", "relu"], about("hidden non-linearity")] = "relu"
+    initialisation: Annotated[
+        Literal["orthogonal", "uniform"],
+        about("orthogonal weights and zero biases, or all uniform in +-1 / sqrt(inputs of the layer)"),
+    ] = "uniform"
+
+
+class DQNConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="dqn"):
+    """Deep Q-learning (Mnih et al. 2015) with the parts of Rainbow (Hessel et al. 2018) as options."""
+
+    batch_size: Annotated[Count, about("transitions of one gradient")] = 128
+    buffer_size: Annotated[Count, about("newest transitions kept")] = 10_000
+    learning_starts: Annotated[Count, about("transitions before the first gradient", "steps")] = 1000
+    train_every: Annotated[
+        Count, about("environment steps from one gradient to the next; a multiple of num_envs", "steps")
+    ] = 10
+    target_every: Annotated[Count, about("environment steps from one target to the next", "steps")] = 500
+    tau: Annotated[
+        float, Meta(gt=0.0, le=1.0), about("share by which the target moves; 1: it becomes the network")
+    ] = 1.0
+    epsilon_start: Annotated[Fraction, about("share of random actions in the beginning")] = 1.0
+    epsilon_end: Annotated[Fraction, about("share of random actions in the end")] = 0.05
+    epsilon_steps: Annotated[Count, about("steps in which the share falls", "steps")] = 25_000
+    double: Annotated[bool, about("the network chooses the action that the target values")] = False
+    dueling: Annotated[bool, about("state value and advantages on common layers")] = False
+    n_step: Annotated[Count, about("rewards summed before the value of the state reached", "steps")] = 1
+    prioritised: Annotated[bool, about("transitions with large errors are drawn more often")] = False
+    priority_exponent: Annotated[Fraction, about("alpha: 0 draws uniformly")] = 0.6
+    importance_exponent: Annotated[Fraction, about("beta: 1 corrects for the drawing in full")] = 0.4
+    loss: Annotated[Literal["squared", "huber"], about("of the temporal-difference error")] = "squared"
+    federate_target: Annotated[bool, about("the target network travels too")] = False
+    max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1000.0
+    network: QNetworkConfig = QNetworkConfig()

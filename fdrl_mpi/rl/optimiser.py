@@ -10,6 +10,8 @@ from fdrl_mpi.arrays import FloatVector, State
 BETA_1 = 0.9
 BETA_2 = 0.999
 EPSILON = 1e-5
+SMALL_EPSILON = 1e-8
+"""That of Kingma and Ba, and of everybody but PPO's implementations."""
 SQUARE_DECAY = 0.99
 """Of RMSprop."""
 

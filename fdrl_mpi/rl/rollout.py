@@ -4,8 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fdrl_mpi.arrays import ActionArray, BoolVector, FloatMatrix, State
-from fdrl_mpi.rl.distributions import Distribution
+from fdrl_mpi.arrays import ActionArray, BoolVector, FloatMatrix, FloatVector, State
 from fdrl_mpi.rl.network import Network
 from fdrl_mpi.steps import ActionSpec, StepBuffers
 
@@ -28,6 +27,19 @@ class Environment(Protocol):
     def set_state(self, state: State) -> FloatMatrix: ...
 
 
+class Policy(Protocol):
+    """The part of a `Distribution` that acting needs."""
+
+    action_dtype: type[np.generic]
+    action_shape: tuple[int, ...]
+
+    def noise(self, generator: np.random.Generator, steps: int, n: int) -> ActionArray: ...
+
+    def sample(
+        self, outputs: FloatMatrix, free: FloatVector, noise: FloatMatrix, actions: ActionArray
+    ) -> None: ...
+
+
 class Rollout:
     """What happened in T steps of N environments; episodes go on from one rollout to the next.
 
@@ -42,15 +54,15 @@ class Rollout:
     terminated, truncated : bool arrays, shape (T, N)
     """
 
-    def __init__(self, environment: Environment, num_steps: int, distribution: Distribution) -> None:
+    def __init__(self, environment: Environment, num_steps: int, policy: Policy) -> None:
         self.environment = environment
-        self._distribution = distribution
+        self._policy = policy
         rows = (num_steps, environment.num_envs)
         self.observations = np.zeros(
             (num_steps + 1, environment.num_envs, environment.observation_size), np.float32
         )
         self.final_observations = np.zeros_like(self.observations[1:])
-        self.actions: ActionArray = np.zeros((*rows, *distribution.action_shape), distribution.action_dtype)
+        self.actions: ActionArray = np.zeros((*rows, *policy.action_shape), policy.action_dtype)
         self.rewards = np.zeros(rows, np.float32)
         self.terminated = np.zeros(rows, np.bool_)
         self.truncated = np.zeros(rows, np.bool_)
@@ -73,9 +85,9 @@ class Rollout:
 
     def collect(self, network: Network, generator: np.random.Generator) -> None:
         """Act for T steps with the policy of `network`."""
-        step, sample, free = self.environment.step, self._distribution.sample, network.free
+        step, sample, free = self.environment.step, self._policy.sample, network.free
         act = network.actor(self.environment.num_envs)
-        noise = self._distribution.noise(generator, self.num_steps, self.environment.num_envs)
+        noise = self._policy.noise(generator, self.num_steps, self.environment.num_envs)
         self.observations[0] = self.observations[-1]
         for (observations, actions, out), step_noise in zip(self._steps, noise, strict=True):
             sample(act(observations), free, step_noise, actions)
@@ -118,6 +130,10 @@ class EpisodeLog:
 
     def add(self, rewards: FloatMatrix, done: BoolVector) -> list[tuple[float, float]]:
         """Append T steps, shape (T, N); return (return, length) of each finished episode, in order."""
+        if not done.any():
+            self._open_return += rewards.sum(axis=0, dtype=np.float64)
+            self._open_length += len(rewards)
+            return []
         returns = np.cumsum(rewards, axis=0, dtype=np.float64) + self._open_return
         lengths = np.arange(1.0, len(rewards) + 1.0)[:, None] + self._open_length
         closed_return, closed_length = np.zeros_like(self._open_return), np.zeros_like(self._open_length)

@@ -1,0 +1,222 @@
+"""Policy gradients from whole episodes: REINFORCE and GPOMDP, with a choice of baselines.
+
+References
+----------
+Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning", Machine
+Learning 8, 1992. Baxter and Bartlett, "Infinite-Horizon Policy-Gradient Estimation", JAIR 15, 2001 (GPOMDP:
+a step is credited with what follows it).
+"""
+
+from math import log2
+from time import perf_counter
+from typing import ClassVar
+
+import numpy as np
+
+from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector, State
+from fdrl_mpi.rl.distributions import distribution_of
+from fdrl_mpi.rl.episodes import EpisodeBatch, EpisodeSampler, joined
+from fdrl_mpi.rl.hyperparameters import ReinforceConfig
+from fdrl_mpi.rl.learner import Budget, TrainStats
+from fdrl_mpi.rl.model import NetworkFactory, PolicyModel
+from fdrl_mpi.rl.network import Head, NetworkShape
+from fdrl_mpi.rl.objective import LocalObjective
+from fdrl_mpi.rl.on_policy import BLOCK_ROWS, slices
+from fdrl_mpi.rl.optimiser import SMALL_EPSILON
+from fdrl_mpi.rl.rollout import Environment
+
+EPSILON = 1e-5
+"""Added to deviations before a division."""
+
+
+class Reinforce:
+    """One agent's policy gradient; see `Learner` for the interface.
+
+    Each step follows the gradient of `batch_episodes` episodes; the budget is counted in episodes.
+
+    Parameters
+    ----------
+    settings : ReinforceConfig
+    model : PolicyModel
+    environment : Environment
+        The agent's worlds, each of which plays one episode at a time.
+    objective : LocalObjective
+    """
+
+    action_kinds: ClassVar[tuple[str, ...]] = ("discrete", "multi_discrete", "box")
+    unit: ClassVar[str] = "episodes"
+    means: ClassVar[tuple[str, ...]] = ("policy_loss", "value_loss", "entropy", "gradient_norm")
+
+    def __init__(
+        self,
+        settings: ReinforceConfig,
+        model: PolicyModel,
+        environment: Environment,
+        objective: LocalObjective,
+    ) -> None:
+        self._settings, self._objective = settings, objective
+        self._network, self._distribution = model.network, model.distribution
+        self._sampler = EpisodeSampler(environment, model.distribution, settings.horizon)
+        self._waves = max(settings.batch_episodes // environment.num_envs, 1)
+        self._num_envs = environment.num_envs
+        self.params = model.params
+        self.restart()
+
+    @staticmethod
+    def make_model(
+        settings: ReinforceConfig,
+        environment: Environment,
+        make_network: NetworkFactory,
+        generator: np.random.Generator,
+        params: FloatVector | None,
+    ) -> PolicyModel:
+        """Make the policy, with a value where that is the baseline."""
+        distribution, network = distribution_of(environment.action_spec), settings.network
+        actor = Head("actor", environment.action_spec.size, 0, 0.01)
+        critic = Head("critic", 1, 0 if network.shared else 1)
+        shape = NetworkShape(
+            environment.observation_size,
+            (actor, critic) if settings.baseline == "value" else (actor,),
+            network.hidden,
+            network.activation,
+            distribution.num_free,
+            network.initialisation,
+            network.bounded,
+        )
+        return PolicyModel(make_network(shape, generator, params), distribution)
+
+    def train(self, budget: Budget) -> TrainStats:
+        """Step along one gradient after another until the budget is spent."""
+        stats = TrainStats()
+        sums = np.zeros(len(self.means))
+        self._network.load()
+        for _ in range(budget.work // (self._waves * self._num_envs)):
+            batch = self.sample(self._waves, budget.generator, stats)
+            self.differentiate(batch, sums)
+            sums[-1] += self._optimiser.step(budget.lr, self._settings.max_gradient_norm)
+            stats.gradient_steps += 1
+        self._network.store()
+        stats.means = dict(zip(self.means, (sums / max(stats.gradient_steps, 1)).tolist(), strict=True))
+        return stats
+
+    def restart(self) -> None:
+        """Begin with a fresh optimiser; the model stays."""
+        optimiser = self._network.optimiser(self._settings.optimiser, SMALL_EPSILON)
+        self._optimiser = self._objective.steer(optimiser)
+
+    def get_state(self) -> State:
+        """Return model and optimiser: every batch begins with new episodes."""
+        return {"params": self.params.copy(), "optimiser": self._optimiser.get_state()}
+
+    def set_state(self, state: State) -> None:
+        """Go on from `get_state`."""
+        self.params[:] = state["params"]
+        self._optimiser.set_state(state["optimiser"])
+
+    def sample(self, waves: int, generator: np.random.Generator, stats: TrainStats) -> EpisodeBatch:
+        """Play `waves` episodes in each world, and count them."""
+        started = perf_counter()
+        batch = joined([self._sampler.sample(self._network, generator) for _ in range(waves)])
+        stats.rollout_s += perf_counter() - started
+        stats.episodes += batch.finished()
+        stats.env_steps += len(batch.rewards)
+        return batch
+
+    def credits(self, batch: EpisodeBatch) -> FloatVector:
+        """Say how much each step is credited with, before any learnt baseline, shape (n,)."""
+        settings = self._settings
+        credits = batch.rewards_to_go(settings.gamma)
+        if settings.credit == "return":
+            starts = np.cumsum(batch.lengths) - batch.lengths
+            credits = batch.spread(credits[starts])
+        if settings.baseline == "episode":
+            credits = batch.whitened(credits, EPSILON)
+        elif settings.baseline == "batch":
+            credits = (credits - credits.mean()) / (credits.std() + np.float32(EPSILON))
+        return credits
+
+    def differentiate(self, batch: EpisodeBatch, sums: DoubleArray, ratio: FloatVector | None = None) -> None:
+        """Fill the network's gradient with that of a batch's loss; add means to `sums`.
+
+        The loss is ``-sum_t w_t c_t log pi(a_t | o_t) / n``, c being the credit less the baseline, w the
+        importance `ratio` or 1, and n the number of steps, or of episodes.
+        """
+        settings = self._settings
+        credits = self.credits(batch) if ratio is None else self.credits(batch) * ratio
+        n = len(credits) if settings.mean_over == "steps" else len(batch.lengths)
+        for number, rows in enumerate(slices(len(credits), BLOCK_ROWS)):
+            block = batch.observations[rows], batch.actions[rows], credits[rows]
+            sums[:3] += self._block_gradient(*block, 1.0 / n, number > 0)
+
+    def log_probability(self, batch: EpisodeBatch) -> FloatVector:
+        """Compute the log-probability of each step under the network as it is, shape (n,)."""
+        found: list[FloatVector] = []
+        for rows in slices(len(batch.rewards), BLOCK_ROWS):
+            observations, actions, count = _padded(batch.observations[rows], batch.actions[rows])
+            outputs = self._network.forward(observations)[: self._num_outputs]
+            self._distribution.evaluate(outputs, self._network.free, actions)
+            found.append(self._distribution.log_probability[:count].copy())
+        return np.concatenate(found)
+
+    @property
+    def _num_outputs(self) -> int:
+        return self._network.shape.num_outputs
+
+    def _block_gradient(
+        self,
+        observations: FloatMatrix,
+        actions: FloatMatrix,
+        credits: FloatVector,
+        scale: float,
+        accumulate: bool,
+    ) -> DoubleArray:
+        """Differentiate the loss by the outputs of one block; return its part of the first three means."""
+        settings, network, policy, acting = (
+            self._settings,
+            self._network,
+            self._distribution,
+            self._num_outputs,
+        )
+        observations, actions, count = _padded(observations, actions)
+        outputs = network.forward(observations)
+        policy.evaluate(outputs[:acting], network.free, actions)
+        d_outputs, d_free = np.zeros_like(outputs), np.zeros_like(network.free)
+        d_log_probability: FloatVector = np.zeros(len(observations), np.float32)
+        value_loss = 0.0
+        if settings.baseline == "value":
+            error = outputs[-1, :count] - credits
+            credits = -error
+            value_loss = 0.5 * float(np.dot(error, error))
+            d_outputs[-1, :count] = error * np.float32(settings.value_coefficient * scale)
+        d_log_probability[:count] = credits * np.float32(-scale)
+        d_entropy = -settings.entropy_coefficient * scale
+        policy.backward(d_log_probability, d_entropy, d_outputs[:acting], d_free)
+        d_outputs[:, count:] = 0.0
+        d_free -= d_entropy * (len(observations) - count)
+        anchor = self._objective.anchor_model
+        if anchor is not None:
+            theirs, pull = anchor.network.forward(observations), self._objective.kl_coefficient * scale
+            policy.kl_backward(
+                outputs[:acting, :count],
+                network.free,
+                theirs[:acting, :count],
+                anchor.network.free,
+                pull,
+                d_outputs[:acting, :count],
+                d_free,
+            )
+        network.backward(d_outputs, d_free, accumulate)
+        gain = float(np.dot(credits, policy.log_probability[:count]))
+        return scale * np.array([-gain, value_loss, float(policy.entropy[:count].sum())])
+
+
+def _padded(observations: FloatMatrix, actions: FloatMatrix) -> tuple[FloatMatrix, FloatMatrix, int]:
+    """Fill a block up to a power of two with zeros: a network keeps arrays for each number of rows."""
+    count = len(observations)
+    rows = 1 << max(int(np.ceil(log2(count))), 5)
+    if rows == count:
+        return observations, actions, count
+    padded = np.zeros((rows, observations.shape[1]), np.float32)
+    chosen = np.zeros((rows, *actions.shape[1:]), actions.dtype)
+    padded[:count], chosen[:count] = observations, actions
+    return padded, chosen, count

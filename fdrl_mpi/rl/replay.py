@@ -1,0 +1,87 @@
+"""The newest transitions of an agent; they never leave it."""
+
+import numpy as np
+
+from fdrl_mpi.arrays import ActionArray, FloatMatrix, FloatVector, IntVector, State
+from fdrl_mpi.rl.n_step import Transitions
+
+COLUMNS = ("observations", "actions", "rewards", "next_observations", "discounts")
+
+
+class Replay:
+    """A ring of transitions in preallocated arrays.
+
+    Parameters
+    ----------
+    capacity : int
+        Transitions kept; the oldest give way.
+    observation_size : int
+    action_shape : tuple
+        Of one action.
+    action_dtype : numpy dtype
+    batch_size : int
+        Transitions drawn at a time.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        observation_size: int,
+        action_shape: tuple[int, ...],
+        action_dtype: type[np.generic],
+        batch_size: int,
+    ) -> None:
+        self._capacity = capacity
+        self._rows = _allocate(capacity, observation_size, action_shape, action_dtype)
+        self._batch = _allocate(batch_size, observation_size, action_shape, action_dtype)
+        self._columns = [(getattr(self._rows, name), getattr(self._batch, name)) for name in COLUMNS]
+        self._next = self._filled = 0
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return self._filled
+
+    def add(self, new: Transitions) -> IntVector:
+        """Put transitions in the places of the oldest; return the places, shape (m,)."""
+        count, start = len(new.rewards), self._next
+        stop = start + count
+        self._next = stop % self._capacity
+        self._filled = min(self._filled + count, self._capacity)
+        if stop <= self._capacity:
+            for name in COLUMNS:
+                getattr(self._rows, name)[start:stop] = getattr(new, name)
+            return np.arange(start, stop)
+        places: IntVector = np.arange(start, stop) % self._capacity
+        for name in COLUMNS:
+            getattr(self._rows, name)[places] = getattr(new, name)
+        return places
+
+    def draw(self, generator: np.random.Generator) -> Transitions:
+        """Draw a batch uniformly with replacement; the next batch overwrites it."""
+        return self.gather(generator.integers(self._filled, size=self.batch_size))
+
+    def gather(self, places: IntVector) -> Transitions:
+        """Copy the transitions at these places to the batch."""
+        for column, gathered in self._columns:
+            column.take(places, axis=0, out=gathered, mode="clip")
+        return self._batch
+
+    def get_state(self) -> State:
+        """Return what is filled."""
+        rows = {name: getattr(self._rows, name)[: self._filled].copy() for name in COLUMNS}
+        return {**rows, "next": self._next, "filled": self._filled}
+
+    def set_state(self, state: State) -> None:
+        """Go on from `get_state`."""
+        self._next, self._filled = int(state["next"]), int(state["filled"])
+        for name in COLUMNS:
+            getattr(self._rows, name)[: self._filled] = state[name]
+
+
+def _allocate(
+    rows: int, observation_size: int, action_shape: tuple[int, ...], action_dtype: type[np.generic]
+) -> Transitions:
+    observations: FloatMatrix = np.zeros((rows, observation_size), np.float32)
+    actions: ActionArray = np.zeros((rows, *action_shape), action_dtype)
+    numbers: FloatVector = np.zeros(rows, np.float32)
+    return Transitions(observations, actions, numbers, observations.copy(), numbers.copy())
