@@ -18,7 +18,8 @@ IntVector: TypeAlias = NDArray[np.int64]
 BoolVector: TypeAlias = NDArray[np.bool_]
 
 ActionArray: TypeAlias = NDArray[Any]
-"""One action a row: int64 of shape (n,) for choices, float32 of shape (n, size) for real numbers."""
+"""One action a row: int64 of shape (n,) for choices, int64 of shape (n, components) for several choices at
+once, float32 of shape (n, size) for real numbers."""
 
 State: TypeAlias = dict[str, Any]
 """What a component needs to go on after a restart: arrays, numbers, strings and nested dictionaries."""

@@ -13,20 +13,25 @@ from fdrl_mpi.arrays import BoolVector, FloatMatrix, FloatVector
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What an agent can do: one of `size` choices, or `size` real numbers.
+    """What an agent can do: make one choice, several choices at once, or give `size` real numbers.
 
     Attributes
     ----------
-    kind : "discrete" or "box"
+    kind : "discrete", "multi_discrete" or "box"
     size : int
+        Outputs a policy needs: one per choice, of all components together, or one per number.
     low, high : tuples of float
-        Bounds of each number, may be infinite; of choices the numbers of the first and the last one.
+        Bounds of each number, may be infinite; of choices the numbers of the first and the last one, of each
+        component.
+    sizes : tuple of int
+        Number of choices of each component of a multi-discrete action, `size` in sum; empty for the others.
     """
 
-    kind: Literal["discrete", "box"]
+    kind: Literal["discrete", "multi_discrete", "box"]
     size: int
     low: tuple[float, ...]
     high: tuple[float, ...]
+    sizes: tuple[int, ...] = ()
 
 
 class StepBuffers:

@@ -1,5 +1,7 @@
 """Action distributions, with the derivatives policy gradients need; outputs are shaped (size, n)."""
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from math import log, pi
 from typing import Protocol
 
@@ -48,6 +50,45 @@ class Distribution(Protocol):
     ) -> None:
         """Write the derivatives by outputs and free parameters; `d_entropy` is the same for every sample."""
 
+    def kl_backward(
+        self,
+        outputs: FloatMatrix,
+        free: FloatVector,
+        anchor_outputs: FloatMatrix,
+        anchor_free: FloatVector,
+        scale: float,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
+    ) -> FloatVector:
+        """Add the derivatives of the divergence from an anchor policy, and return the divergence.
+
+        Parameters
+        ----------
+        outputs, free : float32 arrays, shapes (size, n) and (num_free,)
+            Of the policy.
+        anchor_outputs, anchor_free : float32 arrays, shapes (size, n) and (num_free,)
+            Of the policy it is to stay close to, which counts as a constant.
+        scale : float
+            Weight of each sample's divergence in the loss.
+        d_outputs, d_free : float32 arrays, shapes (size, n) and (num_free,)
+            The derivatives of ``scale * sum_i KL(anchor_i || policy_i)`` by `outputs` and `free` are added.
+
+        Returns
+        -------
+        float32 array, shape (n,)
+            ``KL(anchor || policy)`` of each sample, unscaled, in nats; 0 where they are equal, elsewhere
+            rounding may take a tiny one below 0.
+
+        Notes
+        -----
+        Independent of `evaluate`, whose results stay as they are.
+
+        References
+        ----------
+        Xie and Song, "FedKL: Tackling Data Heterogeneity in Federated Reinforcement Learning by Penalizing
+        KL Divergence", IEEE JSAC 2023: the penalty on leaving the global policy.
+        """
+
 
 class Categorical:
     """One of `size` choices, with the outputs as logits."""
@@ -89,13 +130,7 @@ class Categorical:
             self._work[n]
         )
         np.equal(self._choices, actions, out=self._chosen)
-        np.maximum.reduce(outputs, axis=0, out=total)
-        np.subtract(outputs, total, out=self._log)
-        np.exp(self._log, out=self._probability)
-        np.add.reduce(self._probability, axis=0, out=total)
-        np.divide(self._probability, total, out=self._probability)
-        np.log(total, out=total)
-        np.subtract(self._log, total, out=self._log)
+        _softmax(outputs, self._log, self._probability, total)
         np.multiply(self._chosen, self._log, out=work)
         self.log_probability = np.add.reduce(work, axis=0, out=log_probability)
         np.multiply(self._probability, self._log, out=work)
@@ -114,6 +149,96 @@ class Categorical:
             np.multiply(slope, self._probability, out=slope)
             np.multiply(slope, d_entropy, out=slope)
             np.subtract(d_outputs, slope, out=d_outputs)
+
+    def kl_backward(
+        self,
+        outputs: FloatMatrix,
+        free: FloatVector,
+        anchor_outputs: FloatMatrix,
+        anchor_free: FloatVector,
+        scale: float,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
+    ) -> FloatVector:
+        """``d KL / d logit_j = p_j - q_j`` for the anchor's probabilities q."""
+        log_probability, probability, anchor_log, anchor = np.empty((4, *outputs.shape), outputs.dtype)
+        divergence: FloatVector = np.empty_like(outputs[0])
+        _softmax(outputs, log_probability, probability, divergence)
+        _softmax(anchor_outputs, anchor_log, anchor, divergence)
+        np.subtract(probability, anchor, out=probability)
+        np.multiply(probability, scale, out=probability)
+        np.add(d_outputs, probability, out=d_outputs)
+        np.subtract(anchor_log, log_probability, out=log_probability)
+        np.multiply(anchor, log_probability, out=log_probability)
+        np.add.reduce(log_probability, axis=0, out=divergence)
+        return divergence
+
+
+class MultiCategorical:
+    """One choice of each of several components, independent of each other.
+
+    The logits of the components lie on top of each other: the outputs have ``sum(sizes)`` rows.
+    Log-probability, entropy and divergence are sums over the components.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of choices of each component.
+    """
+
+    action_dtype: type[np.generic] = np.int64
+    num_free: int = 0
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.action_shape: tuple[int, ...] = (len(sizes),)
+        self._whole = Categorical(sum(sizes))
+        ends = accumulate(sizes, initial=0)
+        rows = [slice(start, end) for start, end in pairwise(ends)]
+        self._parts = [(Categorical(size), part_rows) for size, part_rows in zip(sizes, rows, strict=True)]
+        self.log_probability: FloatVector = np.empty(0, np.float32)
+        self.entropy: FloatVector = np.empty(0, np.float32)
+
+    def noise(self, generator: np.random.Generator, steps: int, n: int) -> FloatMatrix:
+        return self._whole.noise(generator, steps, n)
+
+    def sample(
+        self, outputs: FloatMatrix, free: FloatVector, noise: FloatMatrix, actions: ActionArray
+    ) -> None:
+        for (part, rows), choices in zip(self._parts, actions.T, strict=True):
+            part.sample(outputs[rows], free, noise[rows], choices)
+
+    def greedy(self, outputs: FloatMatrix) -> ActionArray:
+        return np.stack([part.greedy(outputs[rows]) for part, rows in self._parts], axis=1)
+
+    def evaluate(self, outputs: FloatMatrix, free: FloatVector, actions: ActionArray) -> None:
+        self.log_probability, self.entropy = np.zeros((2, len(actions)), np.float32)
+        for (part, rows), choices in zip(self._parts, actions.T, strict=True):
+            part.evaluate(outputs[rows], free, choices)
+            self.log_probability += part.log_probability
+            self.entropy += part.entropy
+
+    def backward(
+        self, d_log_probability: FloatVector, d_entropy: float, d_outputs: FloatMatrix, d_free: FloatVector
+    ) -> None:
+        for part, rows in self._parts:
+            part.backward(d_log_probability, d_entropy, d_outputs[rows], d_free)
+
+    def kl_backward(
+        self,
+        outputs: FloatMatrix,
+        free: FloatVector,
+        anchor_outputs: FloatMatrix,
+        anchor_free: FloatVector,
+        scale: float,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
+    ) -> FloatVector:
+        divergence = np.zeros(outputs.shape[1], outputs.dtype)
+        for part, rows in self._parts:
+            divergence += part.kl_backward(
+                outputs[rows], free, anchor_outputs[rows], anchor_free, scale, d_outputs[rows], d_free
+            )
+        return divergence
 
 
 class DiagonalGaussian:
@@ -155,7 +280,43 @@ class DiagonalGaussian:
         d_free[:] = (weighted * self._score).sum(axis=1) - d_log_probability.sum()
         d_free += d_entropy * len(d_log_probability)
 
+    def kl_backward(
+        self,
+        outputs: FloatMatrix,
+        free: FloatVector,
+        anchor_outputs: FloatMatrix,
+        anchor_free: FloatVector,
+        scale: float,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
+    ) -> FloatVector:
+        """``d KL / d mean = (m - m_a) / s^2`` and ``d KL / d log s = 1 - (s_a^2 + (m - m_a)^2) / s^2``."""
+        deviation = np.exp(free)[:, None]
+        score = (outputs - anchor_outputs) / deviation
+        square = score * score
+        log_ratio = 2.0 * (anchor_free - free)
+        excess = np.expm1(log_ratio)  # s_a^2 / s^2 - 1
+        d_outputs += scale * (score / deviation)
+        d_free -= scale * (outputs.shape[1] * excess + square.sum(axis=1))
+        divergence: FloatVector = 0.5 * (np.add.reduce(square, axis=0) + (excess - log_ratio).sum())
+        return divergence
+
 
 def distribution_of(spec: ActionSpec) -> Distribution:
     """Choose the family for an action space."""
-    return Categorical(spec.size) if spec.kind == "discrete" else DiagonalGaussian(spec.size)
+    if spec.kind == "discrete":
+        return Categorical(spec.size)
+    return MultiCategorical(spec.sizes) if spec.kind == "multi_discrete" else DiagonalGaussian(spec.size)
+
+
+def _softmax(
+    outputs: FloatMatrix, log_probability: FloatMatrix, probability: FloatMatrix, total: FloatVector
+) -> None:
+    """Write log-probabilities and probabilities of logits, shape (size, n); `total`, (n,), is scratch."""
+    np.maximum.reduce(outputs, axis=0, out=total)
+    np.subtract(outputs, total, out=log_probability)
+    np.exp(log_probability, out=probability)
+    np.add.reduce(probability, axis=0, out=total)
+    np.divide(probability, total, out=probability)
+    np.log(total, out=total)
+    np.subtract(log_probability, total, out=log_probability)

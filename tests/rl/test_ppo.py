@@ -25,7 +25,11 @@ from fdrl_mpi.streams import stream
 
 ENGINES = ["numpy", "torch"]
 TWO_CHOICES = ActionSpec("discrete", 2, (0,), (1,))
-SPECS = [ActionSpec("discrete", 3, (0,), (2,)), ActionSpec("box", 2, (-1,) * 2, (1,) * 2)]
+SPECS = [
+    ActionSpec("discrete", 3, (0,), (2,)),
+    ActionSpec("box", 2, (-1,) * 2, (1,) * 2),
+    ActionSpec("multi_discrete", 5, (0, 0), (1, 2), (2, 3)),
+]
 PLAIN = {"clip_value": False, "normalise_advantages": False, "normalise_rewards": True}
 """The other choice of everything that can be chosen."""
 NUM_STEPS, NUM_ENVS = 24, 6
@@ -119,6 +123,7 @@ class WrittenLoss:
 
     settings: PPOConfig
     shape: NetworkShape
+    sizes: tuple[int, ...]
     old_params: np.ndarray
     environment: Chance
 
@@ -186,8 +191,13 @@ class WrittenLoss:
             deviation = flat[-self.shape.num_free :].exp()
             policy = torch.distributions.Normal(outputs[:-1].T, deviation)
             return policy.log_prob(actions).sum(1), policy.entropy().sum(1), outputs[-1]
-        choice = torch.distributions.Categorical(logits=outputs[:-1].T)
-        return choice.log_prob(actions), choice.entropy(), outputs[-1]
+        parts = outputs[:-1].T.split(self.sizes or self.shape.num_outputs, dim=1)
+        choices = [torch.distributions.Categorical(logits=part) for part in parts]
+        columns = actions.reshape(len(actions), -1).T
+        log_probability = sum(
+            choice.log_prob(column) for choice, column in zip(choices, columns, strict=True)
+        )
+        return log_probability, sum(choice.entropy() for choice in choices), outputs[-1]
 
     def _outputs(self, flat: Tensor, observations: Tensor) -> Tensor:
         """The network written out: (..., observation_size) -> (num_outputs + 1, rows)."""
@@ -235,7 +245,7 @@ def test_gradient_is_that_of_the_written_loss(
         gradients.append(_flat_gradient(network))
         means.append(stats.means)
     old, moved = models[0], models[1]
-    loss = WrittenLoss(PPOConfig(**options), _shape(spec, 4, shared), old, environment)
+    loss = WrittenLoss(PPOConfig(**options), _shape(spec, 4, shared), spec.sizes, old, environment)
     for params, gradient, own_means in zip((old, moved), gradients, means, strict=True):
         expected, parts = loss.gradient(params)
         assert np.linalg.norm(gradient - expected) <= 1e-5 * np.linalg.norm(expected)
@@ -254,7 +264,7 @@ def test_each_minibatch_has_its_own_mean_and_normalisation(
     forwarded = _remember_forward(network, monkeypatch)
     learner.train(_budget(NUM_STEPS * NUM_ENVS, lr=0.0))
     rows = (forwarded[-1][:, None] == environment.seen()).all(axis=-1).argmax(axis=-1)
-    loss = WrittenLoss(PPOConfig(**options), _shape(SPECS[0], 4), network.params, environment)
+    loss = WrittenLoss(PPOConfig(**options), _shape(SPECS[0], 4), (), network.params, environment)
     expected, _ = loss.gradient(network.params, rows)
     assert np.linalg.norm(_flat_gradient(network) - expected) <= 1e-5 * np.linalg.norm(expected)
 
