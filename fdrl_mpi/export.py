@@ -169,6 +169,16 @@ def _action_facts(spec: "ActionSpec") -> dict[str, Any]:
     if spec.kind == "discrete":
         greedy = "action_low plus the index of the actor's largest output, counted from 0"
         return {"action_low": int(spec.low[0]), "action_high": int(spec.high[0]), "greedy_action": greedy}
+    if spec.kind == "multi_discrete":
+        greedy = (
+            "for each number of action_sizes so many of the actor's outputs, one after the other: action_low "
+            "plus the index of the largest, counted from 0"
+        )
+        bounds = {
+            "action_low": [int(first) for first in spec.low],
+            "action_high": [int(last) for last in spec.high],
+        }
+        return {"action_sizes": list(spec.sizes), **bounds, "greedy_action": greedy}
     greedy = "the actor's outputs, clipped to action_low and action_high (null: no bound)"
     return {"action_low": _bounds(spec.low), "action_high": _bounds(spec.high), "greedy_action": greedy}
 

@@ -51,8 +51,9 @@ class VectorEnv(Protocol):
 
         Parameters
         ----------
-        actions : int64 array, shape (N,), or float32 array, shape (N, action_size)
-            Counted from 0 for a Discrete space; for a Box one row each, clipped to its bounds.
+        actions : int64 array, shape (N,) or (N, components), or float32 array, shape (N, action_size)
+            Counted from 0 for a Discrete space, and in every place of a row for MultiDiscrete and
+            MultiBinary; for a Box one row each, clipped to its bounds.
         """
 
     def get_state(self) -> State:

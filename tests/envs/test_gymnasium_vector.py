@@ -17,7 +17,7 @@ class Probe(gymnasium.Env):
 
     def __init__(self, observation_space, action_space=None, drift=0.0):
         self.observation_space = observation_space
-        self.action_space = action_space or spaces.Discrete(2)
+        self.action_space = spaces.Discrete(2) if action_space is None else action_space
         self.drift = drift
         self.actions = []
 
@@ -45,11 +45,17 @@ def draw_actions(env, generator):
     size = env.action_spec.size
     if env.action_spec.kind == "discrete":
         return generator.integers(size, size=env.num_envs)
+    if env.action_spec.kind == "multi_discrete":
+        sizes = env.action_spec.sizes
+        return generator.integers(sizes, size=(env.num_envs, len(sizes)))
     return generator.uniform(-1.5, 1.5, (env.num_envs, size)).astype(np.float32)
 
 
 def assert_restored_environment_continues(environment_id, kwargs, steps):
-    first, second = (from_id(environment_id, [{}] * 3, kwargs) for _ in range(2))
+    assert_restored_continues(*(from_id(environment_id, [{}] * 3, kwargs) for _ in range(2)), steps)
+
+
+def assert_restored_continues(first, second, steps):
     generator = np.random.default_rng(0)
     out = StepBuffers.allocate(3, first.observation_size)
     first.reset(np.random.default_rng(1))
@@ -166,6 +172,65 @@ def test_discrete_actions_are_counted_from_the_start_of_the_space():
     assert env.action_spec == ActionSpec("discrete", 3, (-1.0,), (1.0,))
 
 
+SEVERAL = [
+    (
+        spaces.MultiDiscrete([[3, 2]], np.int8, start=[[-1, 5]]),
+        ActionSpec("multi_discrete", 5, (-1.0, 5.0), (1.0, 6.0), (3, 2)),
+        [[[-1, 6]], [[1, 5]]],
+    ),
+    (
+        spaces.MultiBinary((2, 1)),
+        ActionSpec("multi_discrete", 4, (0.0, 0.0), (1.0, 1.0), (2, 2)),
+        [[[0], [1]], [[1], [0]]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("space", "spec", "expected"), SEVERAL, ids=["MultiDiscrete", "MultiBinary"])
+def test_several_choices_are_counted_from_their_starts_and_reshaped(space, spec, expected):
+    probes, env = make_probes(2, spaces.Discrete(2), space)
+    assert env.action_spec == spec
+    env.reset(np.random.default_rng(0))
+    env.step(np.array([[0, 1], [spec.sizes[0] - 1, 0]]), StepBuffers.allocate(2, 2))
+    given = [probe.actions[0] for probe in probes]
+    assert [action.tolist() for action in given] == expected
+    assert all(space.contains(action) and action.dtype == space.dtype for action in given)
+
+
+def test_several_choices_start_where_each_environment_says():
+    made = [Probe(spaces.Discrete(2), spaces.MultiDiscrete([2, 2], start=[i, -i])) for i in range(2)]
+    remaining = iter(made)
+    env = GymnasiumVector(lambda: next(remaining), [{}] * 2)
+    env.reset(np.random.default_rng(0))
+    env.step(np.array([[0, 1], [0, 1]]), StepBuffers.allocate(2, 2))
+    assert [probe.actions[0].tolist() for probe in made] == [[0, 1], [1, 0]]
+
+
+class Lock(gymnasium.Env):
+    """Shows the sum of all that was dialled, with weights drawn at every step; opens by chance."""
+
+    def __init__(self, action_space):
+        self.observation_space = spaces.Box(-np.inf, np.inf, action_space.shape, np.float64)
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.sum = np.zeros(self.action_space.shape)
+        return self.sum.copy(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        assert action.dtype == self.action_space.dtype
+        self.sum += action * self.np_random.normal(size=action.shape)
+        return self.sum.copy(), float(self.sum.sum()), self.np_random.random() < 0.05, False, {}
+
+
+@pytest.mark.parametrize("space", [space for space, _, _ in SEVERAL], ids=["MultiDiscrete", "MultiBinary"])
+def test_restored_environment_of_several_choices_continues_bit_for_bit(space):
+    make_pair = (GymnasiumVector(Lock, [{"action_space": space}] * 3) for _ in range(2))
+    assert_restored_continues(*make_pair, steps=60)
+
+
 def test_box_actions_are_clipped_and_reshaped():
     space = spaces.Box(np.array([[-1.0, -2.0]]), np.array([[1.0, 2.0]]), dtype=np.float64)
     probes, env = make_probes(2, spaces.Discrete(2), space)
@@ -191,9 +256,11 @@ def test_observation_without_a_fixed_length_is_refused(space):
         make_probes(1, space)
 
 
-@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.Box(0, 9, (2,), np.int64)])
+@pytest.mark.parametrize("space", [spaces.Tuple([spaces.Discrete(2)] * 2), spaces.Box(0, 9, (2,), np.int64)])
 def test_action_space_that_no_policy_has_is_refused(space):
-    with pytest.raises(ValueError, match="only Discrete and floating-point Box can"):
+    with pytest.raises(
+        ValueError, match="only Discrete, MultiDiscrete, MultiBinary and floating-point Box can"
+    ):
         make_probes(1, spaces.Discrete(2), space)
 
 
@@ -203,6 +270,10 @@ def test_environments_of_different_spaces_are_refused():
         GymnasiumVector(lambda n: Probe(spaces.Discrete(n)), [{"n": 2}, {"n": 3}])
     with pytest.raises(ValueError, match="different action spaces"):
         GymnasiumVector(lambda n: Probe(probe, spaces.Discrete(n)), [{"n": 2}, {"n": 3}])
+    with pytest.raises(
+        ValueError, match=r"MultiDiscrete\(\[2, 4\]\) of int64, MultiDiscrete\(\[3, 4\]\) of int64"
+    ):
+        GymnasiumVector(lambda n: Probe(probe, spaces.MultiDiscrete([n, 4])), [{"n": 2}, {"n": 3}])
 
 
 def test_vector_without_contexts_is_refused():

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from math import inf, isfinite
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from fdrl_mpi.arrays import State
 from fdrl_mpi.envs.cartpole import CartPole
+from fdrl_mpi.envs.gymnasium_vector import GymnasiumVector
 from fdrl_mpi.rl import ppo
 from fdrl_mpi.rl.distributions import distribution_of
 from fdrl_mpi.rl.hyperparameters import PPOConfig
@@ -437,3 +440,36 @@ def test_the_numpy_engine_learns_cartpole() -> None:
         episodes += learner.train(_budget(4096, round=round, lr=1e-3)).episodes
     assert np.mean([length for _, length in episodes[:20]]) < 50.0
     assert np.mean([total for total, _ in episodes[-20:]]) >= 150.0
+
+
+class Dials(gymnasium.Env):
+    """Pays a third for each dial that is set to the part of its range that the observation names."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.MultiDiscrete([2, 4, 3], start=[0, -1, 5])
+
+    def reset(self, *, seed: int | None = None, options: object = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        sizes = self.action_space.nvec
+        wanted = np.minimum((self.shown + 1.0) / 2.0 * sizes, sizes - 1).astype(int) + self.action_space.start
+        self.steps += 1
+        return self._observe(), float(np.mean(action == wanted)), False, self.steps == 20, {}
+
+    def _observe(self) -> np.ndarray:
+        self.shown = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        return self.shown
+
+
+def test_the_numpy_engine_learns_several_choices_at_once() -> None:
+    """Chance pays 7.2, two perfect dials at most 16.7. Of 8 seeds the worst came to 17.9."""
+    environment = GymnasiumVector(Dials, [{}] * 8)
+    learner, _ = _learner("numpy", environment.action_spec, environment, num_steps=128, gamma=0.0)
+    episodes: list[tuple[float, float]] = []
+    for round in range(1, 13):
+        episodes += learner.train(_budget(4096, round=round, lr=3e-3)).episodes
+    assert np.mean([total for total, _ in episodes[:20]]) < 10.0
+    assert np.mean([total for total, _ in episodes[-20:]]) >= 17.0
