@@ -158,6 +158,8 @@ def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any
     order = f"that of gymnasium's {environment_id.removeprefix('gym:')}, flattened"
     return {
         "observation_size": environment.observation_size,
+        "observation_shape": list(environment.observation_shape),
+        "observation_divisor": environment.observation_divisor,
         "observation_order": order if is_known else None,
         "action_kind": spec.kind,
         "action_size": spec.size,

@@ -143,7 +143,9 @@ def test_state_of_another_number_of_environments_is_refused():
     ("space", "size"),
     [
         (spaces.Box(-1.0, 1.0, (2, 3), np.float32), 6),
-        (spaces.Box(0, 255, (2, 2, 3), np.uint8), 12),
+        (spaces.Box(0, 255, (12,), np.uint8), 12),
+        (spaces.Box(0, 254, (2, 2, 3), np.uint8), 12),
+        (spaces.Box(-1.0, 1.0, (2, 2, 3), np.float64), 12),
         (spaces.Discrete(5, start=3), 5),
         (spaces.MultiDiscrete([2, 3]), 5),
         (spaces.Dict({"a": spaces.Box(0.0, 1.0, (2,), np.float64), "b": spaces.Discrete(3)}), 5),
@@ -154,6 +156,7 @@ def test_state_of_another_number_of_environments_is_refused():
 def test_observation_is_delivered_as_gymnasium_flattens_it(space, size):
     probes, env = make_probes(2, space)
     assert env.observation_size == size
+    assert env.observation_divisor == 1.0
     out = StepBuffers.allocate(2, size)
     observations = env.reset(np.random.default_rng(0))
     for _ in range(5):
@@ -162,6 +165,74 @@ def test_observation_is_delivered_as_gymnasium_flattens_it(space, size):
             np.testing.assert_array_equal(row, flat.astype(np.float32))
         env.step(np.zeros(2, np.int64), out)
         observations = out.observations
+
+
+@pytest.mark.parametrize(
+    ("space", "shape"),
+    [
+        (spaces.Box(0.0, 1.0, (4, 5, 3)), (4, 5, 3)),
+        (spaces.Box(0, 255, (3, 5, 4), np.uint8), (3, 5, 4)),
+        (spaces.Box(0, 255, (4, 5), np.uint8), (20,)),
+        (spaces.Box(0.0, 1.0, (2, 2, 2, 2)), (16,)),
+        (spaces.Discrete(5), (5,)),
+        (spaces.MultiBinary((2, 3, 4)), (24,)),
+        (spaces.Dict({"a": spaces.Box(0, 255, (2, 2, 3), np.uint8)}), (12,)),
+    ],
+    ids=str,
+)
+def test_rows_keep_the_shape_of_an_array_of_three_dimensions(space, shape):
+    _, env = make_probes(2, space)
+    assert env.observation_shape == shape
+
+
+class Film(gymnasium.Env):
+    """Noise of all bytes, with a corner that counts the actions; ends every seventh step."""
+
+    observation_space = spaces.Box(0, 255, (3, 4, 2), np.uint8)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = self.sum = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.steps, self.sum = self.steps + 1, self.sum + int(action)
+        return self._observe(), 1.0, self.steps == 7, False, {}
+
+    def _observe(self):
+        self.shown = self.np_random.integers(256, size=(3, 4, 2), dtype=np.uint8)
+        self.shown[0, 0, 0] = self.sum
+        return self.shown
+
+
+def test_images_of_bytes_are_divided_by_their_largest_number():
+    made = [Film() for _ in range(2)]
+    remaining = iter(made)
+    env = GymnasiumVector(lambda: next(remaining), [{}] * 2)
+    assert (env.observation_size, env.observation_shape, env.observation_divisor) == (24, (3, 4, 2), 255.0)
+    out = StepBuffers.allocate(2, 24)
+    observations = env.reset(np.random.default_rng(0))
+    for step in range(10):
+        for row, film in zip(observations, made, strict=True):
+            expected = film.shown.astype(np.float32) / np.float32(255)
+            np.testing.assert_array_equal(row.reshape(env.observation_shape), expected)
+        env.step(np.full(2, step % 3), out)
+        observations = out.observations
+    assert 0.0 <= observations.min() < 0.2
+    assert 0.8 < observations.max() <= 1.0
+
+
+def test_restored_images_continue_bit_for_bit():
+    assert_restored_continues(*(GymnasiumVector(Film, [{}] * 3) for _ in range(2)), steps=25)
+
+
+def test_bytes_and_numbers_of_one_shape_are_not_mixed():
+    with pytest.raises(ValueError, match=r"images of bytes, which are divided by 255, and others: .*float32"):
+        GymnasiumVector(
+            lambda dtype: Probe(spaces.Box(0, 255, (2, 2, 3), dtype)),
+            [{"dtype": np.uint8}, {"dtype": np.float32}],
+        )
 
 
 def test_discrete_actions_are_counted_from_the_start_of_the_space():
