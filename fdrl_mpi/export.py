@@ -159,6 +159,8 @@ def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any
     order = f"that of gymnasium's {environment_id.removeprefix('gym:')}, flattened"
     return {
         "observation_size": environment.observation_size,
+        "observation_shape": list(environment.observation_shape),
+        "observation_divisor": environment.observation_divisor,
         "observation_order": order if is_known else None,
         "action_kind": spec.kind,
         "action_size": spec.size,
@@ -170,6 +172,16 @@ def _action_facts(spec: "ActionSpec") -> dict[str, Any]:
     if spec.kind == "discrete":
         greedy = "action_low plus the index of the actor's largest output, counted from 0"
         return {"action_low": int(spec.low[0]), "action_high": int(spec.high[0]), "greedy_action": greedy}
+    if spec.kind == "multi_discrete":
+        greedy = (
+            "for each number of action_sizes so many of the actor's outputs, one after the other: action_low "
+            "plus the index of the largest, counted from 0"
+        )
+        bounds = {
+            "action_low": [int(first) for first in spec.low],
+            "action_high": [int(last) for last in spec.high],
+        }
+        return {"action_sizes": list(spec.sizes), **bounds, "greedy_action": greedy}
     greedy = "the actor's outputs, clipped to action_low and action_high (null: no bound)"
     return {"action_low": _bounds(spec.low), "action_high": _bounds(spec.high), "greedy_action": greedy}
 

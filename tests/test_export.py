@@ -75,6 +75,25 @@ class Net(nn.Module):
         return self.only(observations)
 """
 
+DIALS = """
+import gymnasium
+from gymnasium import spaces
+
+class Dials(gymnasium.Env):
+    observation_space = spaces.Box(0.0, 1.0, (2,))
+    action_space = spaces.MultiDiscrete([3, 4], start=[-1, 2])
+"""
+
+FILM = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+class Film(gymnasium.Env):
+    observation_space = spaces.Box(0, 255, (4, 5, 3), np.uint8)
+    action_space = spaces.Discrete(2)
+"""
+
 
 def write_run(path: Path, config: Config, num_agents: int = 2) -> Path:
     """Write what a run leaves; the models are random, that of the root has number 0."""
@@ -170,6 +189,41 @@ def test_metadata_repeats_the_facts_as_text(tmp_path: Path) -> None:
     assert facts["layers"] == {"trunk": [3, 6, 4], "actor": [4, 1], "critic": [4, 1]}
     assert (facts["action_kind"], facts["action_low"], facts["action_high"]) == ("box", [-2.0], [2.0])
     assert (facts["round"], facts["environment"], facts["run"]) == (3, "Pendulum-v1", str(path.resolve()))
+
+
+def test_several_choices_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows `greedy_action` acts as this program does."""
+    (tmp_path / "own_dials.py").write_text(DIALS)
+    monkeypatch.syspath_prepend(tmp_path)
+    world = EnvironmentConfig(id="own_dials:Dials", heterogeneity={})
+    path = write_run(tmp_path / "run", Config(environment=world, learner=CARTPOLE.learner))
+    assert main([str(path)]) == 0
+    facts = facts_in(path / "exported")
+    assert (facts["action_kind"], facts["action_size"], facts["action_sizes"]) == (
+        "multi_discrete",
+        7,
+        [3, 4],
+    )
+    assert (facts["action_low"], facts["action_high"]) == ([-1, 2], [1, 5])
+    assert facts["layers"]["actor"] == [2, 5, 3, 7]
+    network, distribution = load_trained_run(path).network(make_environment(world, [{}]))
+    outputs = network.forward(stream(0, "observations").standard_normal((11, 2), dtype=np.float32))[:-1]
+    parts = np.split(outputs, np.cumsum(facts["action_sizes"])[:-1])
+    expected = np.stack([low + part.argmax(0) for low, part in zip(facts["action_low"], parts, strict=True)])
+    np.testing.assert_array_equal(distribution.greedy(outputs) + facts["action_low"], expected.T)
+
+
+def test_images_are_described_as_the_policy_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_film.py").write_text(FILM)
+    monkeypatch.syspath_prepend(tmp_path)
+    world = EnvironmentConfig(id="own_film:Film", heterogeneity={})
+    path = write_run(tmp_path / "run", Config(environment=world, learner=CARTPOLE.learner))
+    assert main([str(path)]) == 0
+    facts = facts_in(path / "exported")
+    assert (facts["observation_size"], facts["observation_shape"]) == (60, [4, 5, 3])
+    assert facts["observation_divisor"] == 255.0
 
 
 def test_everybody_may_read_what_the_user_allows(tmp_path: Path) -> None:

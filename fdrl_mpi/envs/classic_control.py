@@ -35,6 +35,7 @@ class ClassicControl(ABC):
     context_table: ClassVar[dict[str, ContextParameter]]
     num_variables: ClassVar[int]
     observation_size: int
+    observation_divisor = 1.0
     action_spec: ActionSpec
 
     def __init__(self, contexts: Contexts, max_episode_steps: int) -> None:
@@ -42,6 +43,7 @@ class ClassicControl(ABC):
             raise ValueError(f"max_episode_steps = {max_episode_steps} must be at least 1")
         self.context = context_columns(self.environment_id, self.context_table, contexts)
         self.num_envs = len(contexts)
+        self.observation_shape: tuple[int, ...] = (self.observation_size,)
         self.max_episode_steps = max_episode_steps
         self._physics = np.zeros((self.num_variables, self.num_envs))
         self._episode_steps: IntVector = np.zeros(self.num_envs, np.int64)

@@ -51,7 +51,8 @@ def from_class(path: str, contexts: Contexts, kwargs: Mapping[str, Any] = NOTHIN
 
     A `gymnasium.Env` is constructed once per context, without any wrapper, so it must truncate its episodes
     itself. A class with ``is_vectorised = True`` follows `VectorEnv` and is constructed as
-    ``Class(contexts, **kwargs)``.
+    ``Class(contexts, **kwargs)``; without `observation_shape` and `observation_divisor`, its observations are
+    vectors as they stand.
 
     Parameters
     ----------
@@ -70,6 +71,10 @@ def from_class(path: str, contexts: Contexts, kwargs: Mapping[str, Any] = NOTHIN
     cls = import_class(path)
     if getattr(cls, "is_vectorised", False):
         vectorised: VectorEnv = cls(contexts, **kwargs)
+        if not hasattr(vectorised, "observation_shape"):
+            vectorised.observation_shape = (vectorised.observation_size,)
+        if not hasattr(vectorised, "observation_divisor"):
+            vectorised.observation_divisor = 1.0
         return vectorised
     if not issubclass(cls, gymnasium.Env):
         raise ValueError(f"{path} is not an environment: derive it from gymnasium.Env")

@@ -15,13 +15,15 @@ from fdrl_mpi.envs.gymnasium_actions import action_converter, action_spec
 from fdrl_mpi.steps import StepBuffers
 
 SEED_BOUND = 2**31
+LARGEST_BYTE = 255.0
 
 
 class GymnasiumVector:
     """N gymnasium environments behind the `VectorEnv` interface.
 
     A Box observation is delivered raveled, any other as `gymnasium.spaces.utils.flatten` encodes it (Discrete
-    as one-hot). Every episode starts with ``reset(seed=...)``, the seed drawn from the current stream.
+    as one-hot). An image, that is a uint8 Box of three dimensions from 0 to 255, is divided by 255. Every
+    episode starts with ``reset(seed=...)``, the seed drawn from the current stream.
 
     Parameters
     ----------
@@ -55,6 +57,9 @@ class GymnasiumVector:
         self.action_spec = action_spec(self._envs[0].action_space)
         box = self._spaces[0] if isinstance(self._spaces[0], Box) else None
         self._is_box = box is not None
+        flat_shape = (self.observation_size,)
+        self.observation_shape: tuple[int, ...] = box.shape if box and len(box.shape) == 3 else flat_shape
+        self.observation_divisor = _divisor(self._spaces[0])
         self._rows_shape = (self.num_envs, *(box.shape if box else (self.observation_size,)))
         self._observations = np.zeros((self.num_envs, self.observation_size), np.float32)
         self._seeds = [0] * self.num_envs
@@ -79,7 +84,7 @@ class GymnasiumVector:
             observation, reward, terminated, truncated, _ = self._envs[i].step(action)
             if reward is None:
                 raise TypeError(f"step of {self._envs[i]} gave no reward, but None")
-            rows[i] = self._encode(i, observation)
+            self._write(i, observation, rows)
             out.rewards[i] = reward
             out.terminated_items[i] = terminated
             out.truncated_items[i] = truncated
@@ -142,7 +147,7 @@ class GymnasiumVector:
         for i in indices:
             self._seeds[i] = int(self._generator.integers(SEED_BOUND))
             self._recorded[i] = []
-            rows[i] = self._encode(i, self._reset(i))
+            self._write(i, self._reset(i), rows)
 
     def _reset(self, i: int) -> Any:
         answer = self._envs[i].reset(seed=self._seeds[i])
@@ -150,9 +155,12 @@ class GymnasiumVector:
             raise TypeError(f"reset of {self._envs[i]} gave {type(answer).__name__}, not (observation, info)")
         return answer[0]
 
-    def _encode(self, i: int, observation: Any) -> Any:
+    def _write(self, i: int, observation: Any, rows: NDArray[np.float32]) -> None:
+        """Write what an environment shows into its row of an array of shape `_rows_shape`."""
         if not self._is_box:
-            return flatten(self._spaces[i], observation)
+            flat: Any = flatten(self._spaces[i], observation)
+            rows[i] = flat
+            return
         if getattr(observation, "shape", None) != self._rows_shape[1:]:
             shape = np.shape(observation)
             if observation is None or shape != self._rows_shape[1:]:
@@ -160,13 +168,16 @@ class GymnasiumVector:
                 raise TypeError(
                     f"{self._envs[i]} gave an observation of shape {shape}, its space says {wanted}"
                 )
-        return observation
+        if self.observation_divisor == 1.0:
+            rows[i] = observation
+        else:
+            np.divide(observation, self.observation_divisor, out=rows[i], dtype=np.float32)
 
     def _play_again(self, i: int, expected: NDArray[np.float32]) -> None:
         observation = self._reset(i)
         for action in self._recorded[i]:
             observation = self._envs[i].step(action)[0]
-        self._observations.reshape(self._rows_shape)[i] = self._encode(i, observation)
+        self._write(i, observation, self._observations.reshape(self._rows_shape))
         if not np.array_equal(self._observations[i], expected, equal_nan=True):
             difference = np.abs(self._observations[i] - expected).max()
             raise ValueError(
@@ -189,4 +200,16 @@ def _common_size(spaces: list[Space[Any]]) -> int:
     kinds = {(type(space).__name__, space.shape, flatdim(space)) for space in spaces}
     if len(kinds) > 1:
         raise ValueError(f"one policy cannot read different observation spaces: {sorted(kinds, key=str)}")
+    if len({_divisor(space) for space in spaces}) > 1:
+        raise ValueError(
+            "one policy cannot read different observation spaces: images of bytes, which are divided by "
+            f"{LARGEST_BYTE:g}, and others: {sorted({str(space) for space in spaces})}"
+        )
     return flatdim(spaces[0])
+
+
+def _divisor(space: Space[Any]) -> float:
+    """Return what observations are divided by: 255 for images of bytes, else 1."""
+    if not isinstance(space, Box) or len(space.shape) != 3 or space.dtype != np.uint8:
+        return 1.0
+    return LARGEST_BYTE if (space.low == 0).all() and (space.high == LARGEST_BYTE).all() else 1.0

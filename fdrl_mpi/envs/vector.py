@@ -25,6 +25,11 @@ class VectorEnv(Protocol):
         Of one environment.
     observation_size : int
         Length of one observation; whatever its space, it is delivered as a flat float32 row.
+    observation_shape : tuple of int
+        What a row is when it is not flat: an image or another array of three dimensions, in C order and with
+        its axes as the space has them; else ``(observation_size,)``.
+    observation_divisor : float
+        What the space's numbers were divided by: 255 for images of bytes, else 1.
     is_vectorised : bool
         True: marks a class that takes all contexts, not one.
     """
@@ -33,6 +38,8 @@ class VectorEnv(Protocol):
     num_envs: int
     action_spec: ActionSpec
     observation_size: int
+    observation_shape: tuple[int, ...]
+    observation_divisor: float
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix:
         """Start a new episode everywhere and draw from `generator` from now on.
@@ -51,8 +58,9 @@ class VectorEnv(Protocol):
 
         Parameters
         ----------
-        actions : int64 array, shape (N,), or float32 array, shape (N, action_size)
-            Counted from 0 for a Discrete space; for a Box one row each, clipped to its bounds.
+        actions : int64 array, shape (N,) or (N, components), or float32 array, shape (N, action_size)
+            Counted from 0 for a Discrete space, and in every place of a row for MultiDiscrete and
+            MultiBinary; for a Box one row each, clipped to its bounds.
         """
 
     def get_state(self) -> State:

@@ -49,7 +49,8 @@ class Rollout:
         What the policy saw; row T is what it sees next.
     final_observations : float32 array, shape (T, N, observation_size)
         The true next observation of every step, before any reset.
-    actions : array, shape (T, N) or (T, N, action_size)
+    actions : array, shape (T, N) or (T, N, ...)
+        Of the distribution's dtype and action shape.
     rewards : float32 array, shape (T, N)
     terminated, truncated : bool arrays, shape (T, N)
     """

@@ -42,6 +42,12 @@ def test_restored_environment_continues_bit_for_bit(cls, num_envs, draw_actions)
 
 
 @pytest.mark.parametrize("cls", ALL)
+def test_observations_are_vectors_as_they_stand(cls):
+    env = cls([{}])
+    assert (env.observation_shape, env.observation_divisor) == ((env.observation_size,), 1.0)
+
+
+@pytest.mark.parametrize("cls", ALL)
 def test_stored_state_does_not_change_when_the_environment_goes_on(cls, draw_actions):
     env = cls([{}] * 3)
     observations = env.reset(np.random.default_rng(0))

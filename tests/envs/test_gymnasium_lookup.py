@@ -31,6 +31,13 @@ class Line(gymnasium.Env):
         self.x += self.pace if action else -self.pace
         return np.array([self.x], np.float32), self.x, abs(self.x) > 2, False, {}
 
+class Plain:
+    is_vectorised = True
+    observation_size = 3
+
+    def __init__(self, contexts):
+        pass
+
 class NoEnvironment:
     pass
 
@@ -111,6 +118,11 @@ def test_vectorised_class_is_used_as_it_is():
     env = from_class("fdrl_mpi.envs.cartpole:CartPole", [{"length": 1.0}] * 2, {"max_episode_steps": 7})
     assert isinstance(env, CartPole)
     assert (env.num_envs, env.max_episode_steps) == (2, 7)
+
+
+def test_vectorised_class_that_does_not_say_more_has_vectors(user_module):
+    env = from_class(f"{user_module}:Plain", [{}], {})
+    assert (env.observation_shape, env.observation_divisor) == ((3,), 1.0)
 
 
 @pytest.mark.parametrize(

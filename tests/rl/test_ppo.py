@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from math import inf, isfinite
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from fdrl_mpi.arrays import State
 from fdrl_mpi.envs.cartpole import CartPole
+from fdrl_mpi.envs.gymnasium_vector import GymnasiumVector
 from fdrl_mpi.rl import ppo
 from fdrl_mpi.rl.distributions import distribution_of
 from fdrl_mpi.rl.hyperparameters import PPOConfig
@@ -27,7 +30,11 @@ from fdrl_mpi.streams import stream
 
 ENGINES = ["numpy", "torch"]
 TWO_CHOICES = ActionSpec("discrete", 2, (0,), (1,))
-SPECS = [ActionSpec("discrete", 3, (0,), (2,)), ActionSpec("box", 2, (-1,) * 2, (1,) * 2)]
+SPECS = [
+    ActionSpec("discrete", 3, (0,), (2,)),
+    ActionSpec("box", 2, (-1,) * 2, (1,) * 2),
+    ActionSpec("multi_discrete", 5, (0, 0), (1, 2), (2, 3)),
+]
 PLAIN = {"clip_value": False, "normalise_advantages": False, "normalise_rewards": True}
 """The other choice of everything that can be chosen."""
 NUM_STEPS, NUM_ENVS = 24, 6
@@ -121,6 +128,7 @@ class WrittenLoss:
 
     settings: PPOConfig
     shape: NetworkShape
+    sizes: tuple[int, ...]
     old_params: np.ndarray
     environment: Chance
 
@@ -188,8 +196,13 @@ class WrittenLoss:
             deviation = flat[-self.shape.num_free :].exp()
             policy = torch.distributions.Normal(outputs[:-1].T, deviation)
             return policy.log_prob(actions).sum(1), policy.entropy().sum(1), outputs[-1]
-        choice = torch.distributions.Categorical(logits=outputs[:-1].T)
-        return choice.log_prob(actions), choice.entropy(), outputs[-1]
+        parts = outputs[:-1].T.split(self.sizes or self.shape.num_outputs, dim=1)
+        choices = [torch.distributions.Categorical(logits=part) for part in parts]
+        columns = actions.reshape(len(actions), -1).T
+        log_probability = sum(
+            choice.log_prob(column) for choice, column in zip(choices, columns, strict=True)
+        )
+        return log_probability, sum(choice.entropy() for choice in choices), outputs[-1]
 
     def _outputs(self, flat: Tensor, observations: Tensor) -> Tensor:
         """The network written out: (..., observation_size) -> (num_outputs + 1, rows)."""
@@ -237,7 +250,7 @@ def test_gradient_is_that_of_the_written_loss(
         gradients.append(_flat_gradient(network))
         means.append(stats.means)
     old, moved = models[0], models[1]
-    loss = WrittenLoss(PPOConfig(**options), _shape(spec, 4, shared), old, environment)
+    loss = WrittenLoss(PPOConfig(**options), _shape(spec, 4, shared), spec.sizes, old, environment)
     for params, gradient, own_means in zip((old, moved), gradients, means, strict=True):
         expected, parts = loss.gradient(params)
         assert np.linalg.norm(gradient - expected) <= 1e-5 * np.linalg.norm(expected)
@@ -256,7 +269,7 @@ def test_each_minibatch_has_its_own_mean_and_normalisation(
     forwarded = _remember_forward(network, monkeypatch)
     learner.train(_budget(NUM_STEPS * NUM_ENVS, lr=0.0))
     rows = (forwarded[-1][:, None] == environment.seen()).all(axis=-1).argmax(axis=-1)
-    loss = WrittenLoss(PPOConfig(**options), _shape(SPECS[0], 4), network.params, environment)
+    loss = WrittenLoss(PPOConfig(**options), _shape(SPECS[0], 4), (), network.params, environment)
     expected, _ = loss.gradient(network.params, rows)
     assert np.linalg.norm(_flat_gradient(network) - expected) <= 1e-5 * np.linalg.norm(expected)
 
@@ -429,3 +442,36 @@ def test_the_numpy_engine_learns_cartpole() -> None:
         episodes += learner.train(_budget(4096, round=round, lr=1e-3)).episodes
     assert np.mean([length for _, length in episodes[:20]]) < 50.0
     assert np.mean([total for total, _ in episodes[-20:]]) >= 150.0
+
+
+class Dials(gymnasium.Env):
+    """Pays a third for each dial that is set to the part of its range that the observation names."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.MultiDiscrete([2, 4, 3], start=[0, -1, 5])
+
+    def reset(self, *, seed: int | None = None, options: object = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        sizes = self.action_space.nvec
+        wanted = np.minimum((self.shown + 1.0) / 2.0 * sizes, sizes - 1).astype(int) + self.action_space.start
+        self.steps += 1
+        return self._observe(), float(np.mean(action == wanted)), False, self.steps == 20, {}
+
+    def _observe(self) -> np.ndarray:
+        self.shown = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        return self.shown
+
+
+def test_the_numpy_engine_learns_several_choices_at_once() -> None:
+    """Chance pays 7.2, two perfect dials at most 16.7. Of 8 seeds the worst came to 17.9."""
+    environment = GymnasiumVector(Dials, [{}] * 8)
+    learner, _ = _learner("numpy", environment.action_spec, environment, num_steps=128, gamma=0.0)
+    episodes: list[tuple[float, float]] = []
+    for round in range(1, 13):
+        episodes += learner.train(_budget(4096, round=round, lr=3e-3)).episodes
+    assert np.mean([total for total, _ in episodes[:20]]) < 10.0
+    assert np.mean([total for total, _ in episodes[-20:]]) >= 17.0
