@@ -25,6 +25,10 @@ ENVIRONMENTS = {
     "CartPole-v1": "fdrl_mpi.envs.cartpole:CartPole",
     "MountainCar-v0": "fdrl_mpi.envs.mountain_car:MountainCar",
     "Pendulum-v1": "fdrl_mpi.envs.pendulum:Pendulum",
+    "RandomMDP": "fdrl_mpi.envs.random_mdp:RandomMDP",
+    "RewardProcess": "fdrl_mpi.envs.reward_process:RewardProcess",
+    "TwoState": "fdrl_mpi.envs.two_state:TwoState",
+    "WindyCliff": "fdrl_mpi.envs.windy_cliff:WindyCliff",
 }
 
 LEARNERS = {
