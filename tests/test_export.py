@@ -206,7 +206,9 @@ def test_several_choices_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monk
     )
     assert (facts["action_low"], facts["action_high"]) == ([-1, 2], [1, 5])
     assert facts["layers"]["actor"] == [2, 5, 3, 7]
-    network, distribution = load_trained_run(path).network(make_environment(world, [{}]))
+    model = load_trained_run(path).model(make_environment(world, [{}]))
+    assert isinstance(model, PolicyModel)
+    network, distribution = model.network, model.distribution
     outputs = network.forward(stream(0, "observations").standard_normal((11, 2), dtype=np.float32))[:-1]
     parts = np.split(outputs, np.cumsum(facts["action_sizes"])[:-1])
     expected = np.stack([low + part.argmax(0) for low, part in zip(facts["action_low"], parts, strict=True)])
