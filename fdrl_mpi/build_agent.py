@@ -34,9 +34,12 @@ ENVIRONMENTS = {
 LEARNERS = {
     "ppo": "fdrl_mpi.rl.ppo:PPO",
     "a2c": "fdrl_mpi.rl.a2c:A2C",
+    "q_averaging": "fdrl_mpi.rl.q_averaging:QAveraging",
+    "q_learning": "fdrl_mpi.rl.q_learning:QLearning",
     "reinforce": "fdrl_mpi.rl.reinforce:Reinforce",
     "dqn": "fdrl_mpi.rl.dqn:DQN",
     "svrpg": "fdrl_mpi.rl.svrpg:SVRPG",
+    "td": "fdrl_mpi.rl.td:TD",
 }
 
 Context: TypeAlias = dict[str, float]

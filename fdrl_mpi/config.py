@@ -17,8 +17,11 @@ from fdrl_mpi.rl.hyperparameters import (
     NonNegative,
     Positive,
     PPOConfig,
+    QAveragingConfig,
+    QLearningConfig,
     ReinforceConfig,
     SVRPGConfig,
+    TDConfig,
     Text,
     about,
 )
@@ -61,8 +64,8 @@ class EnvironmentConfig(_Section, frozen=True, kw_only=True):
     id: Annotated[
         Text,
         about(
-            "CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0 (own, vectorised), "
-            "gym:ID or package.module:Class"
+            "CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0, RandomMDP, WindyCliff, RewardProcess, "
+            "TwoState (own, vectorised), gym:ID or package.module:Class"
         ),
     ] = "CartPole-v1"
     num_envs: Annotated[Count, Meta(le=100_000), about("environments each agent steps together")] = 8
@@ -266,7 +269,16 @@ class Config(_Section, frozen=True, kw_only=True):
     ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
-    learner: PPOConfig | A2CConfig | DQNConfig | ReinforceConfig | SVRPGConfig = PPOConfig()
+    learner: (
+        PPOConfig
+        | A2CConfig
+        | DQNConfig
+        | QAveragingConfig
+        | QLearningConfig
+        | ReinforceConfig
+        | SVRPGConfig
+        | TDConfig
+    ) = PPOConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     aggregation: AggregationConfig = AggregationConfig()
     comm: CommConfig = CommConfig()

@@ -156,12 +156,13 @@ def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any
 
     spec = environment.action_spec
     is_known = environment_id in ENVIRONMENTS or environment_id.startswith("gym:")
-    order = f"that of gymnasium's {environment_id.removeprefix('gym:')}, flattened"
+    gymnasium_order = f"that of gymnasium's {environment_id.removeprefix('gym:')}, flattened"
+    order = getattr(environment, "observation_order", gymnasium_order if is_known else None)
     return {
         "observation_size": environment.observation_size,
         "observation_shape": list(environment.observation_shape),
         "observation_divisor": environment.observation_divisor,
-        "observation_order": order if is_known else None,
+        "observation_order": order,
         "action_kind": spec.kind,
         "action_size": spec.size,
         **_action_facts(spec),

@@ -44,7 +44,9 @@ def values_of(kind: Type) -> SearchStrategy:
             return st.integers(min_value=kind.ge, max_value=kind.le)
         case FloatType():
             low = kind.ge if kind.gt is None else kind.gt
-            return st.floats(low, kind.le, exclude_min=kind.gt is not None, allow_infinity=False)
+            high = kind.le if kind.lt is None else kind.lt
+            ends = {"exclude_min": kind.gt is not None, "exclude_max": kind.lt is not None}
+            return st.floats(low, high, allow_infinity=False, **ends)
         case StrType():
             return st.text(min_size=kind.min_length or 0)
         case LiteralType():

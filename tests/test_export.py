@@ -176,6 +176,16 @@ def test_agents_own_policy_differs_from_the_global_one(tmp_path: Path) -> None:
             np.testing.assert_array_equal(tensors[key], tensor)
 
 
+@pytest.mark.parametrize(
+    ("environment_id", "order"),
+    [("CartPole-v1", "that of gymnasium's CartPole-v1"), ("TwoState", "the state")],
+)
+def test_order_of_an_observation_is_told(environment_id: str, order: str, tmp_path: Path) -> None:
+    config = Config(environment=EnvironmentConfig(id=environment_id, heterogeneity={}))
+    assert main([str(write_run(tmp_path / "run", config))]) == 0
+    assert order in facts_in(tmp_path / "run" / "exported")["observation_order"]
+
+
 def test_metadata_repeats_the_facts_as_text(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", PENDULUM)
     assert main([str(path)]) == 0

@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "evaluate": "config_file cross_evaluation trained_run",
     "report": "record reporting",
     "export": "build_agent config_file envs record rl trained_run",
+    "reproduce": "comm logs published",
+    "published": ("comm config config_file envs federation record rl session trained_run"),
     "doctor": "diagnosis inspection",
     "roster": "privacy.keys",
     "diagnosis": "comm inspection rl",

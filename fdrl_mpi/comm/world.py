@@ -73,6 +73,20 @@ class World:
         comm = self.comm.Split(0 if is_leader else MPI.UNDEFINED, self.rank)
         return comm if is_leader else None
 
+    def part(self, size: int, agents_per_rank: int = 1) -> "World | None":
+        """Make a world of the first `size` ranks; None on the others. Collective.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer.
+        """
+        if size > self.size:
+            raise ValueError(f"{size} ranks are needed, and this job has {self.size}")
+        is_inside = self.rank < size
+        comm = self.comm.Split(0 if is_inside else MPI.UNDEFINED, self.rank)
+        return World(comm, agents_per_rank) if is_inside else None
+
     def meet(self, ballot: DoubleArray, meanwhile: Callable[[], bool]) -> DoubleArray:
         """Wait until every rank is here, use the time, and return what each of them brought.
 

@@ -43,6 +43,8 @@ class FiniteMDP:
         Where the last step led, before any new start. Written in place.
     kernels, kernel_index, rewards_table, start_distribution
         As given.
+    observation_order : str
+        What an observation is, for those who use a policy elsewhere.
 
     Raises
     ------
@@ -57,6 +59,9 @@ class FiniteMDP:
     """
 
     is_vectorised: ClassVar[bool] = True
+    is_one_hot: ClassVar[bool] = True
+    observation_divisor = 1.0
+    observation_order: ClassVar[str] = "1 at the number of the state, counted from 0, else 0"
     environment_id: ClassVar[str]
     context_table: ClassVar[dict[str, ContextParameter]]
 
@@ -78,6 +83,7 @@ class FiniteMDP:
         self.rewards_table, self.start_distribution = rewards_table, start_distribution
         self.max_episode_steps = max_episode_steps
         self.observation_size = self.num_states
+        self.observation_shape: tuple[int, ...] = (self.num_states,)
         self.action_spec = ActionSpec("discrete", self.num_actions, (0.0,), (self.num_actions - 1.0,))
         self.states: IntVector = np.zeros(self.num_envs, np.int64)
         self.final_states: IntVector = np.zeros(self.num_envs, np.int64)
@@ -252,6 +258,31 @@ def distinct_worlds(environment_id: str, name: str, values: DoubleArray) -> tupl
     return worlds, kernel_index
 
 
+def state_values(kernel: DoubleArray, rewards: DoubleArray, gamma: float) -> DoubleArray:
+    """Solve ``V = r + gamma P V``, for a process without choices or the choices of one policy.
+
+    Parameters
+    ----------
+    kernel : float64 array, shape (n, n)
+    rewards : float64 array, shape (n,)
+    gamma : float
+        Discount, in [0, 1).
+
+    Returns
+    -------
+    float64 array, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If `gamma` is out of range.
+    """
+    if not 0.0 <= gamma < 1.0:
+        raise ValueError(f"gamma = {gamma} must be in [0, 1)")
+    values = np.linalg.solve(np.eye(len(rewards)) - gamma * kernel, rewards)
+    return np.asarray(values, np.float64)
+
+
 def optimal_action_values(kernel: DoubleArray, rewards: DoubleArray, gamma: float) -> DoubleArray:
     """Solve Bellman's optimality equation by policy iteration.
 
@@ -280,13 +311,10 @@ def optimal_action_values(kernel: DoubleArray, rewards: DoubleArray, gamma: floa
     ----------
     Howard, "Dynamic Programming and Markov Processes", 1960.
     """
-    if not 0.0 <= gamma < 1.0:
-        raise ValueError(f"gamma = {gamma} must be in [0, 1)")
     states = np.arange(len(rewards))
     policy = rewards.argmax(axis=1)
     while True:
-        system = np.eye(len(states)) - gamma * kernel[states, policy]
-        values = np.linalg.solve(system, rewards[states, policy])
+        values = state_values(kernel[states, policy], rewards[states, policy], gamma)
         action_values: DoubleArray = rewards + gamma * kernel @ values
         gains = action_values.max(axis=1) - action_values[states, policy]
         if (gains <= _ROUNDING * (1.0 + abs(values))).all():

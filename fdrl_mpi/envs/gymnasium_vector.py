@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import Env, Space
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from gymnasium.spaces.utils import flatdim, flatten
 from numpy.typing import NDArray
 
@@ -57,6 +57,7 @@ class GymnasiumVector:
         self.action_spec = action_spec(self._envs[0].action_space)
         box = self._spaces[0] if isinstance(self._spaces[0], Box) else None
         self._is_box = box is not None
+        self.is_one_hot = isinstance(self._spaces[0], Discrete)
         flat_shape = (self.observation_size,)
         self.observation_shape: tuple[int, ...] = box.shape if box and len(box.shape) == 3 else flat_shape
         self.observation_divisor = _divisor(self._spaces[0])

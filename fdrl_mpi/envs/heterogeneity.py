@@ -93,7 +93,20 @@ class Evenly(_Distribution, frozen=True, kw_only=True, tag="evenly"):
         return self.low + (self.high - self.low) * share
 
 
-Distribution: TypeAlias = Uniform | LogUniform | Normal | Choice | Evenly
+class Listed(_Distribution, frozen=True, kw_only=True, tag="listed"):
+    """Agent k has the k-th of `values`; behind the last one the list begins again."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("values must hold at least one number")
+
+    def draw(self, generator: Generator, agent: int, num_agents: int) -> float:
+        return self.values[(agent - 1) % len(self.values)]
+
+
+Distribution: TypeAlias = Uniform | LogUniform | Normal | Choice | Evenly | Listed
 
 
 def draw_context(

@@ -55,6 +55,8 @@ class RandomMDP(FiniteMDP):
     ----------
     initial_values : float64 array, shape (5, 5)
         First Q-table of the run.
+    train_kernels : float64 array, shape (5, 5, 5, 5)
+        Of the worlds for training, whose mean return the published step size depends on.
 
     References
     ----------
@@ -80,6 +82,7 @@ class RandomMDP(FiniteMDP):
         worlds, kernel_index = distinct_worlds(self.environment_id, "kernel", columns["kernel"])
         kernels, rewards, self.initial_values = random_mdp_instance(run, kappa)
         starts = np.full(NUM_STATES, 1.0 / NUM_STATES)
+        self.train_kernels = kernels[:NUM_TRAIN]
         super().__init__(kernels[worlds], kernel_index, rewards, starts, max_episode_steps)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray, IntVector
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts, context_columns
-from fdrl_mpi.envs.finite_mdp import FiniteMDP, distinct_worlds, normalised_rows
+from fdrl_mpi.envs.finite_mdp import FiniteMDP, distinct_worlds, normalised_rows, state_values
 
 _SMALLEST_CHANCE = 1e-12
 
@@ -131,31 +131,6 @@ def perturbed_processes(
     first_states = generator.randint(num_states, size=num_agents)
     values = state_values(kernel, rewards, gamma)
     return PerturbedProcesses(kernels, rewards, values, generator, kernel, first_states)
-
-
-def state_values(kernel: DoubleArray, rewards: DoubleArray, gamma: float) -> DoubleArray:
-    """Solve ``V = r + gamma P V``.
-
-    Parameters
-    ----------
-    kernel : float64 array, shape (n, n)
-    rewards : float64 array, shape (n,)
-    gamma : float
-        Discount, in [0, 1).
-
-    Returns
-    -------
-    float64 array, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If `gamma` is out of range.
-    """
-    if not 0.0 <= gamma < 1.0:
-        raise ValueError(f"gamma = {gamma} must be in [0, 1)")
-    values: DoubleArray = np.linalg.solve(np.eye(len(rewards)) - gamma * kernel, rewards)
-    return values
 
 
 def _perturb(kernel: DoubleArray, delta: float, generator: np.random.RandomState) -> DoubleArray:

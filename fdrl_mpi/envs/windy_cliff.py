@@ -60,6 +60,8 @@ class WindyCliff(FiniteMDP):
     ----------
     initial_values : float64 array, shape (16, 4)
         First Q-table of the run.
+    train_kernels : float64 array, shape (5, 16, 4, 16)
+        Of the run's worlds for training, whose mean return the published step size depends on.
 
     References
     ----------
@@ -78,7 +80,9 @@ class WindyCliff(FiniteMDP):
         kernels = np.array([windy_cliff_kernel(float(wind)) for wind in distinct])
         starts = np.eye(NUM_STATES)[_START]
         super().__init__(kernels, kernel_index, windy_cliff_rewards(), starts, max_episode_steps)
-        self.initial_values = windy_cliff_instance(run).initial_values
+        instance = windy_cliff_instance(run)
+        self.initial_values = instance.initial_values
+        self.train_kernels = np.array([windy_cliff_kernel(float(wind)) for wind in instance.train_winds])
 
 
 def windy_cliff_instance(run: int) -> WindyCliffInstance:

@@ -213,3 +213,38 @@ class DQNConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="dqn"):
     federate_target: Annotated[bool, about("the target network travels too")] = False
     max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1000.0
     network: QNetworkConfig = QNetworkConfig()
+
+
+class QLearningConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_learning"):
+    """Tabular Q-learning (Watkins and Dayan 1992), SARSA and expected SARSA."""
+
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 1000
+    lr: Annotated[float, Meta(gt=0.0, lt=1.0), about("step size")] = 0.1
+    method: Annotated[
+        Literal["q_learning", "sarsa", "expected_sarsa"],
+        about("whose action the next state is valued by: the best one, the next one, or their mean"),
+    ] = "q_learning"
+    behaviour: Annotated[
+        Literal["epsilon_greedy", "uniform", "fixed"],
+        about("how the agent acts while it learns; fixed: the environment says what is always played"),
+    ] = "epsilon_greedy"
+    epsilon_start: Annotated[Fraction, about("share of random actions in the beginning")] = 1.0
+    epsilon_end: Annotated[Fraction, about("share of random actions in the end")] = 0.05
+    epsilon_steps: Annotated[Count, about("steps in which the share falls", "steps")] = 10_000
+
+
+class TDConfig(LearnerConfig, frozen=True, kw_only=True, tag="td"):
+    """TD(0) of state values (Sutton 1988), for processes without choices."""
+
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 100
+    lr: Annotated[float, Meta(gt=0.0, lt=1.0), about("step size")] = 0.05
+
+
+class QAveragingConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_averaging"):
+    """Exact sweeps over a known process (QAvg, Jin et al. 2022); nothing is sampled."""
+
+    budget: Annotated[Count, about("sweeps of one agent in one round", "sweeps")] = 8
+    lr: Annotated[float, Meta(gt=0.0, le=1.0), about("step size of a sweep")] = 0.01
+    plateau_decay: Annotated[
+        Fraction, about("factor of the step size wherever the return has stopped rising")
+    ] = 0.95

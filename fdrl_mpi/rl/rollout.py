@@ -148,6 +148,17 @@ class EpisodeLog:
         self._open_length = lengths[-1] - closed_length
         return finished
 
+    def add_step(self, rewards: FloatVector, done: BoolVector, any_done: bool) -> list[tuple[float, float]]:
+        """Append one step, shape (N,); return (return, length) of each episode that ends with it."""
+        self._open_return += rewards
+        self._open_length += 1.0
+        if not any_done:
+            return []
+        ended = done.nonzero()[0]
+        finished = zip(self._open_return[ended].tolist(), self._open_length[ended].tolist(), strict=True)
+        self._open_return[ended] = self._open_length[ended] = 0.0
+        return list(finished)
+
     def get_state(self) -> State:
         return {"return": self._open_return.copy(), "length": self._open_length.copy()}
 

@@ -18,6 +18,11 @@ SMALL = {
         "learner.target_every": "40",
     },
 }
+TABULAR = {
+    "q_learning": {"environment.id": "RandomMDP", "learner.budget": "300", "environment.num_envs": "3"},
+    "td": {"environment.id": "RewardProcess", "learner.budget": "60", "environment.num_envs": "2"},
+    "q_averaging": {"environment.id": "RandomMDP", "learner.budget": "4", "environment.num_envs": "1"},
+}
 RAINBOW = SMALL["dqn"] | {
     "learner.double": "true",
     "learner.dueling": "true",
@@ -34,7 +39,20 @@ TINY = {"learner.network.hidden": "[8]"}
 @pytest.mark.parametrize("engine", ["numpy", "torch"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_resumed_training_equals_unbroken_training(name: str, options: dict[str, str], engine: str) -> None:
-    overrides = {"learner.name": name, **TINY, **options}
+    _check_resume({"learner.name": name, **TINY, **options}, engine)
+
+
+@pytest.mark.parametrize("method", ["q_learning", "sarsa", "expected_sarsa"])
+def test_resumed_table_equals_unbroken_table(method: str) -> None:
+    _check_resume({"learner.name": "q_learning", "learner.method": method, **TABULAR["q_learning"]}, "numpy")
+
+
+@pytest.mark.parametrize("name", ["td", "q_averaging"])
+def test_resumed_values_equal_unbroken_values(name: str) -> None:
+    _check_resume({"learner.name": name, **TABULAR[name]}, "numpy")
+
+
+def _check_resume(overrides: dict[str, str], engine: str) -> None:
     config, unbroken = make_learner(overrides, engine)
     _, resumed = make_learner(overrides, engine)
     for round in (1, 2):

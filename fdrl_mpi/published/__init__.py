@@ -1,0 +1,1 @@
+"""What papers report, and the runs of this program that should come to it: one file per experiment."""
