@@ -53,7 +53,7 @@ def test_what_a_key_may_hold_is_said_in_words(kind: type, words: str) -> None:
 
 def test_a_table_is_chosen_by_its_tag() -> None:
     distributions = structures(type_info(Distribution))
-    assert list(distributions) == ["uniform", "log_uniform", "normal", "choice", "evenly"]
+    assert list(distributions) == ["uniform", "log_uniform", "normal", "choice", "evenly", "listed"]
     assert list(structures(type_info(Config))) == [None]
 
 
