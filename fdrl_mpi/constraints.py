@@ -216,3 +216,22 @@ def _engine(config: Config) -> Iterator[Problem]:
             "a module is differentiated by torch",
             'set learner.engine to "auto" or "torch"',
         )
+    yield from _convolutions(learner)
+
+
+def _convolutions(learner: NetworkLearnerConfig) -> Iterator[Problem]:
+    if not learner.network.convolutions:
+        return
+    chosen = f"learner.network.convolutions = {[list(layer) for layer in learner.network.convolutions]}"
+    if learner.engine == "numpy":
+        yield Problem(
+            f'learner.engine = "numpy" with {chosen}',
+            "convolutions are computed and differentiated by torch",
+            'set learner.engine to "auto" or "torch", or learner.network.convolutions to []',
+        )
+    if learner.network.module:
+        yield Problem(
+            f'learner.network.module = "{learner.network.module}" with {chosen}',
+            "a module of your own is the whole network, nothing is put in front of it",
+            "put the convolutions into the module, or set learner.network.convolutions to []",
+        )
