@@ -35,6 +35,9 @@ class Catch:
 
     Notes
     -----
+    Nobody foresees where the ball moves in the last step: up to a drift of 0.5 the best policy catches about
+    ``1 - drift`` of the balls, a mean return of ``1 - 2 drift``.
+
     All episodes have the same length, so all boards begin a new one in the same step. Each step draws one
     uniform number per board, whatever its drift.
 

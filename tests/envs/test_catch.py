@@ -80,6 +80,19 @@ def test_whoever_follows_a_ball_that_falls_straight_always_catches_it():
             assert (out.rewards == 1.0).all()
 
 
+def test_the_last_move_of_a_ball_cannot_be_followed():
+    """Whoever is under the ball before it catches it with chance 1 - drift, far from the walls."""
+    env = Catch([{"drift": 0.3}] * 4000, rows=70, columns=141)
+    out = buffers(env)
+    env.reset(np.random.default_rng(8))
+    for _ in range(69):
+        ball, paddle = (column.copy() for column in columns(env))
+        env.step(follow(env), out)
+    below = (abs(ball - paddle) <= 1) & (ball > 0) & (ball < 140)
+    assert below.sum() > 3000
+    np.testing.assert_allclose(out.rewards[below].mean(), 0.4, atol=0.06)  # four deviations
+
+
 def test_balls_move_sideways_as_often_as_their_world_says():
     """Far from the walls; four deviations of a mean over 40 000 draws are 0.01."""
     drifts = np.repeat([0.0, 0.3, 1.0], 1000)
