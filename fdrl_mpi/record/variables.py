@@ -90,6 +90,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("root_sent_messages", _ROUND, "1", "messages with models the root sent"),
     Variable("root_received_messages", _ROUND, "1", "messages with models the root received"),
     Variable("total_weight", _ROUND, "1", "sum of the agents' weights; 0 leaves the model unchanged"),
+    Variable("server_episodes", _ROUND, "episodes", "episodes the root played for its own step"),
+    Variable("server_env_steps", _ROUND, "steps", "environment steps of these"),
     Variable("model_norm", _ROUND, "1", "L2 norm of the published model; NaN where there is none"),
     Variable(
         "consensus_distance",

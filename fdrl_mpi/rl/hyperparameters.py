@@ -57,6 +57,7 @@ class LearnerConfig(_Settings, frozen=True, kw_only=True, tag_field="name"):
     lr_decay_rounds: Annotated[
         int, Meta(ge=0), about("rounds in which lr falls to 0; 0: it stays", "rounds")
     ] = 0
+    lr_decay: Annotated[float, Meta(gt=0.0, le=1.0), about("factor of lr from one round to the next")] = 1.0
     gamma: Annotated[Fraction, about("discount factor per step")] = 0.99
 
 
