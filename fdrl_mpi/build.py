@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from fdrl_mpi.aggregation.aggregator import Aggregator
 from fdrl_mpi.aggregation.mean import CoordinateMean, Mean
 from fdrl_mpi.aggregation.server import (
@@ -36,7 +38,7 @@ from fdrl_mpi.federation.schedule import budgets
 from fdrl_mpi.federation.synchronous import Evaluations, Plan
 from fdrl_mpi.federation.wire import Company, Wire
 from fdrl_mpi.rl.device import choose_device
-from fdrl_mpi.rl.hyperparameters import ReinforceConfig, SVRPGConfig
+from fdrl_mpi.rl.hyperparameters import LearnerConfig, ReinforceConfig, SVRPGConfig
 from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.svrpg import SVRPG
@@ -190,6 +192,13 @@ def svrpg_settings(config: Config, own: FedPGConfig) -> SVRPGConfig:
     return SVRPGConfig(**shared | inner)
 
 
+def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:
+    """Let a learner with the worlds of several agents learn as often as one of them, from more at once."""
+    counted_in_steps = ("train_every", "target_every", "epsilon_steps", "batch_episodes")
+    scaled = {name: times * getattr(learner, name) for name in counted_in_steps if hasattr(learner, name)}
+    return replace(learner, **scaled) if times > 1 else learner
+
+
 def make_participant(
     config: Config, wire: Wire, environment: VectorEnv, engine: str, device: str, row: FloatVector
 ) -> Participant:
@@ -200,7 +209,7 @@ def make_participant(
     row : float32 array, shape (length of the wire,)
         Where what it hands in is to lie.
     """
-    learner = config.learner
+    learner = pooled(config.learner, environment.num_envs // config.environment.num_envs)
     model = make_model(learner, config.seed, environment, engine, device, row if wire.is_plain else None)
     anchor = None
     if config.objective.kl_coefficient:

@@ -113,6 +113,7 @@ class PPOConfig(OnPolicyConfig, frozen=True, kw_only=True, tag="ppo"):
 class A2CConfig(OnPolicyConfig, frozen=True, kw_only=True, tag="a2c"):
     """Advantage actor-critic, synchronous (Mnih et al. 2016, arXiv 1602.01783): one step a rollout."""
 
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 8000
     num_steps: Annotated[Count, about("rollout length of each environment", "steps")] = 5
     gae_lambda: Annotated[Fraction, about("decay of generalised advantage estimation")] = 1.0
     lr: Annotated[Positive, about("step size")] = 7e-4
@@ -196,7 +197,7 @@ class DQNConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="dqn"):
     learning_starts: Annotated[Count, about("transitions before the first gradient", "steps")] = 1000
     train_every: Annotated[
         Count, about("environment steps from one gradient to the next; a multiple of num_envs", "steps")
-    ] = 10
+    ] = 8
     target_every: Annotated[Count, about("environment steps from one target to the next", "steps")] = 500
     tau: Annotated[
         float, Meta(gt=0.0, le=1.0), about("share by which the target moves; 1: it becomes the network")
