@@ -30,6 +30,7 @@ ENVIRONMENTS = {
 LEARNERS = {
     "ppo": "fdrl_mpi.rl.ppo:PPO",
     "a2c": "fdrl_mpi.rl.a2c:A2C",
+    "sac": "fdrl_mpi.rl.sac:SAC",
 }
 
 Context: TypeAlias = dict[str, float]

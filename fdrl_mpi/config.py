@@ -16,6 +16,7 @@ from fdrl_mpi.rl.hyperparameters import (
     NonNegative,
     Positive,
     PPOConfig,
+    SACConfig,
     Text,
     about,
 )
@@ -263,7 +264,7 @@ class Config(_Section, frozen=True, kw_only=True):
     ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
-    learner: PPOConfig | A2CConfig = PPOConfig()
+    learner: PPOConfig | A2CConfig | SACConfig = PPOConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     aggregation: AggregationConfig = AggregationConfig()
     comm: CommConfig = CommConfig()

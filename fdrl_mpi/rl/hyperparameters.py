@@ -121,3 +121,30 @@ class A2CConfig(OnPolicyConfig, frozen=True, kw_only=True, tag="a2c"):
     entropy_coefficient: Annotated[NonNegative, about("weight of the entropy bonus")] = 0.0
     value_coefficient: Annotated[NonNegative, about("weight of half the squared error of the value")] = 1.0
     normalise_advantages: Annotated[bool, about("zero mean, unit variance in each rollout")] = False
+
+
+class SACConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="sac"):
+    """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) with a temperature that is learnt."""
+
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 1024
+    lr: Annotated[Positive, about("step size of the actor")] = 3e-4
+    critic_lr: Annotated[Positive, about("step size of critics and temperature; falls as lr does")] = 1e-3
+    batch_size: Annotated[Count, about("transitions of one update")] = 256
+    buffer_size: Annotated[Count, about("newest transitions an agent remembers", "steps")] = 100_000
+    learning_starts: Annotated[
+        int, Meta(ge=0), about("environment steps with random actions before the first update", "steps")
+    ] = 5000
+    train_every: Annotated[
+        Count, about("environment steps, all environments together, between updates", "steps")
+    ] = 1
+    policy_frequency: Annotated[
+        Count, about("updates of the critics between those of the actor, which are then as many at once")
+    ] = 2
+    tau: Annotated[Positive, Meta(le=1.0), about("share of the way targets move to the critics")] = 0.005
+    federate_target: Annotated[
+        bool, about("targets are part of the model; else every agent keeps its own")
+    ] = False
+    max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1e9
+    network: PerceptronConfig = PerceptronConfig(
+        hidden=(256, 256), activation="relu", initialisation="uniform"
+    )
