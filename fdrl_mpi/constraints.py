@@ -8,7 +8,7 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.rl.hyperparameters import NetworkLearnerConfig, OnPolicyConfig, PPOConfig
+from fdrl_mpi.rl.hyperparameters import NetworkLearnerConfig, OnPolicyConfig, PPOConfig, SACConfig
 from fdrl_mpi.topology.ring import check_ring_degree
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
@@ -28,6 +28,7 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
     return [
         *_world(world_size, environ),
         *_budget(config),
+        *_soft_actor_critic(config),
         *_fan_out(config),
         *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_secure_ring(config, max(world_size - 1, 1)),
@@ -73,6 +74,45 @@ def _budget(config: Config) -> Iterator[Problem]:
             f"learner.num_minibatches = {learner.num_minibatches} with rollouts of {rollout} steps",
             "minibatches of a rollout have the same size",
             f"choose a divisor of {rollout}",
+        )
+
+
+def _soft_actor_critic(config: Config) -> Iterator[Problem]:
+    learner, num_envs = config.learner, config.environment.num_envs
+    if not isinstance(learner, SACConfig):
+        return
+    if learner.budget % num_envs:
+        nearest = max(round(learner.budget / num_envs), 1) * num_envs
+        yield Problem(
+            f"learner.budget = {learner.budget} with environment.num_envs = {num_envs}",
+            "the environments of an agent are stepped together",
+            f"choose a multiple of {num_envs}, for example {nearest}",
+        )
+    if learner.buffer_size < max(learner.batch_size, num_envs):
+        yield Problem(
+            f"learner.buffer_size = {learner.buffer_size} with learner.batch_size = {learner.batch_size} and "
+            f"environment.num_envs = {num_envs}",
+            "an agent cannot remember one batch, or one step",
+            "raise learner.buffer_size",
+        )
+    if learner.learning_starts < learner.batch_size:
+        yield Problem(
+            f"learner.learning_starts = {learner.learning_starts} with learner.batch_size = "
+            f"{learner.batch_size}",
+            "the first batches would repeat a few transitions",
+            f"set learner.learning_starts to {learner.batch_size} or more",
+        )
+    if learner.network.module:
+        yield Problem(
+            f'learner.name = "sac" with learner.network.module = "{learner.network.module}"',
+            "an actor and two critics, which read actions too, are not one module",
+            'set learner.network.module to "" and choose layers',
+        )
+    if config.objective.kl_coefficient:
+        yield Problem(
+            f'learner.name = "sac" with objective.kl_coefficient = {config.objective.kl_coefficient}',
+            "the divergence from the global policy is a part of on-policy losses",
+            "set objective.kl_coefficient to 0, or objective.proximal above it",
         )
 
 

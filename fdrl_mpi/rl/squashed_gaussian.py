@@ -18,8 +18,8 @@ _HALF_RANGE = 0.5 * (LOG_DEVIATION_HIGH - LOG_DEVIATION_LOW)
 class SquashedGaussian:
     """Samples of n policies, as functions of a network's outputs, shape (2 * size, n).
 
-    The first `size` rows are means m, the others raw deviations: r stands for ``log s = -5 + 3.5 (tanh r + 1)``; with normal noise z the sample is
-    ``a = tanh u``, ``u = m + s z``.
+    The first `size` rows are means m, the others raw deviations r: ``log s = -5 + 3.5 (tanh r + 1)``. With
+    normal noise z the sample is ``a = tanh u``, ``u = m + s z``.
 
     Parameters
     ----------
