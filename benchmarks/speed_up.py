@@ -46,9 +46,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--agents", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], help="numbers K")
-    parser.add_argument(
-        "--deltas", nargs="+", type=float, default=[0.0, 0.1], help="differences"
-    )
+    parser.add_argument("--deltas", nargs="+", type=float, default=[0.0, 0.1], help="differences")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="draw a PNG")
     parser.add_argument("--json", action="store_true", help="print a last line of JSON")
