@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec.structs import replace
-
 from fdrl_mpi.aggregation.aggregator import Aggregator
 from fdrl_mpi.aggregation.mean import CoordinateMean, Mean
 from fdrl_mpi.aggregation.server import (
@@ -38,7 +36,7 @@ from fdrl_mpi.federation.schedule import budgets
 from fdrl_mpi.federation.synchronous import Evaluations, Plan
 from fdrl_mpi.federation.wire import Company, Wire
 from fdrl_mpi.rl.device import choose_device
-from fdrl_mpi.rl.hyperparameters import LearnerConfig, ReinforceConfig, SVRPGConfig
+from fdrl_mpi.rl.hyperparameters import ReinforceConfig, SVRPGConfig, pooled
 from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.svrpg import SVRPG
@@ -190,13 +188,6 @@ def svrpg_settings(config: Config, own: FedPGConfig) -> SVRPGConfig:
     shared = {name: getattr(config.learner, name) for name in ReinforceConfig.__struct_fields__}
     inner = {"inner_steps": own.inner_steps, "ratio_range": own.ratio_range}
     return SVRPGConfig(**shared | inner)
-
-
-def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:
-    """Let a learner with the worlds of several agents learn as often as one of them, from more at once."""
-    counted_in_steps = ("train_every", "target_every", "epsilon_steps", "batch_episodes")
-    scaled = {name: times * getattr(learner, name) for name in counted_in_steps if hasattr(learner, name)}
-    return replace(learner, **scaled) if times > 1 else learner
 
 
 def make_participant(

@@ -7,6 +7,7 @@ heavy is imported.
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 Count = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -281,3 +282,10 @@ class SACConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="sac"):
     ] = False
     max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1e9
     network: SoftNetworkConfig = SoftNetworkConfig()
+
+
+def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:
+    """Let a learner with the worlds of several agents learn as often as one of them, from more at once."""
+    counted_in_steps = ("train_every", "target_every", "epsilon_steps", "batch_episodes")
+    scaled = {name: times * getattr(learner, name) for name in counted_in_steps if hasattr(learner, name)}
+    return replace(learner, **scaled) if times > 1 else learner

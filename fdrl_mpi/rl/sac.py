@@ -47,6 +47,9 @@ class SAC:
     Notes
     -----
     What is remembered, and targets that are not federated, stay with the agent from round to round.
+
+    One update of batches of 256 with two layers of 256 takes the time of about 19 products of 256^3:
+    15 are such products (targets 3, critics 6, actor 6), the rest is biases, slopes and optimisers.
     """
 
     action_kinds: ClassVar[tuple[str, ...]] = ("box",)
