@@ -12,8 +12,10 @@ class DQNSettings:
     exploration_steps : int
         Environment steps in which epsilon falls from its first to its last value. CleanRL gives it as half of
         a run, 500,000 steps by default; here the run has 100,000.
-    train_every, target_every : int
-        Environment steps between gradient steps, and between copies to the target network.
+    train_every, gradient_steps : int
+        Environment steps between trainings, and updates in each.
+    target_every : int
+        Environment steps between moves of the target network.
     tau : float
         Share of the way the target network moves to the online one; 1 is a copy.
     """
@@ -30,6 +32,7 @@ class DQNSettings:
     exploration_steps: int = 50_000
     learning_starts: int = 10_000
     train_every: int = 10
+    gradient_steps: int = 1
     target_every: int = 500
     warm_up_steps: int = 11_000
 
@@ -37,6 +40,22 @@ class DQNSettings:
         """Give the probability of a random action after `env_steps`."""
         share = min(env_steps / self.exploration_steps, 1.0)
         return self.epsilon_start + share * (self.epsilon_end - self.epsilon_start)
+
+
+ZOO_DQN = DQNSettings(
+    hidden=(256, 256),
+    buffer_size=100_000,
+    batch_size=64,
+    lr=2.3e-3,
+    epsilon_end=0.04,
+    exploration_steps=8_000,
+    learning_starts=1_000,
+    train_every=256,
+    gradient_steps=128,
+    target_every=10,
+    warm_up_steps=2_048,
+)
+"""rl-baselines3-zoo's for CartPole in 50,000 steps, recalled: under CleanRL's Huber's loss diverges there."""
 
 
 @dataclass(frozen=True)

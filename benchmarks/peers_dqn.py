@@ -84,7 +84,8 @@ class CleanRLDQN:
             self._interact(step)
             if step > settings.learning_starts:
                 if step % settings.train_every == 0:
-                    self._update()
+                    for _ in range(settings.gradient_steps):
+                        self._update()
                 if step % settings.target_every == 0:
                     self._follow()
         self.env_steps += num_steps
@@ -145,7 +146,7 @@ class StableBaselinesDQN:
             tau=settings.tau,
             gamma=settings.gamma,
             train_freq=settings.train_every,
-            gradient_steps=1,
+            gradient_steps=settings.gradient_steps,
             target_update_interval=settings.target_every,
             max_grad_norm=np.inf,
             policy_kwargs={"net_arch": list(settings.hidden)},
