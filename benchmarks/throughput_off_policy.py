@@ -1,4 +1,4 @@
-"""Environment steps per second of other people's DQN and SAC on one core.
+"""Environment steps per second of DQN and SAC on one core: other people's, and this program's.
 
 ``python benchmarks/throughput_off_policy.py [--learner dqn sac] [--repeats 3] [--curve 100000] [--json]``
 
@@ -23,9 +23,10 @@ STEPS = {"dqn": 30_000, "sac": 1_500}
 
 CURVE_POINTS, CURVE_EPISODES = 10, 20
 
-PEERS = {
-    "dqn": ("CleanRLDQN", "StableBaselinesDQN"),
-    "sac": ("CleanRLSAC", "StableBaselinesSAC"),
+OWN = ("own_off_policy:OwnLearner", "own_off_policy:OwnLearnerInGymnasium")
+PROGRAMS = {
+    "dqn": ("peers_dqn:CleanRLDQN", "peers_dqn:StableBaselinesDQN", *OWN),
+    "sac": ("peers_sac:CleanRLSAC", "peers_sac:StableBaselinesSAC", *OWN),
 }
 SPEED_COLUMNS = {
     "program": "program",
@@ -65,14 +66,14 @@ def main() -> None:
     else:
         rows = [row for name in arguments.learner for row in _speeds(name, arguments)]
         repeats = f"medians of {arguments.repeats}; +-: half the quartile range"
-        print_report("DQN and SAC of others on one core", rows, SPEED_COLUMNS, repeats)
+        print_report("DQN and SAC on one core", rows, SPEED_COLUMNS, repeats)
     if arguments.json:
         print_json(facts, rows)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--learner", nargs="+", default=list(PEERS), choices=PEERS)
+    parser.add_argument("--learner", nargs="+", default=list(PROGRAMS), choices=PROGRAMS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="of learning curves")
     parser.add_argument(
@@ -137,7 +138,7 @@ def _settings(learner: str, zoo: bool) -> Any:
 def _start(learner: str, arguments: argparse.Namespace, seed: int) -> dict[str, Executor]:
     """Give every program a process; this one's environment and core are theirs."""
     context, programs = get_context("spawn"), {}
-    for peer in PEERS[learner]:
+    for peer in PROGRAMS[learner]:
         made_from = learner, peer, arguments.zoo, arguments.cpu_time, seed
         program = ProcessPoolExecutor(1, context, _make, made_from)
         programs[program.submit(_name).result()] = program
@@ -156,7 +157,8 @@ def _make(learner: str, peer: str, zoo: bool, cpu_time: bool, seed: int) -> None
     from clocks import ProcessorClock, WallClock
 
     clock = ProcessorClock() if cpu_time else WallClock()
-    _peer = getattr(import_module(f"peers_{learner}"), peer)(_settings(learner, zoo), clock, seed)
+    module, _, class_name = peer.partition(":")
+    _peer = getattr(import_module(module), class_name)(_settings(learner, zoo), clock, seed)
 
 
 def _name() -> str:

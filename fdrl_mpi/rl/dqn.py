@@ -168,8 +168,9 @@ class DQN:
         for _ in range(budget.work // (self._cycle * self._environment.num_envs)):
             self._act(budget.generator, stats)
             if len(self._replay) >= settings.learning_starts:
-                sums += self._step(budget)
-                stats.gradient_steps += 1
+                for _ in range(settings.gradient_steps):
+                    sums += self._step(budget)
+                stats.gradient_steps += settings.gradient_steps
             if self._steps // settings.target_every > self._targets:
                 self._targets = self._steps // settings.target_every
                 self._target.blend(self._network, settings.tau)

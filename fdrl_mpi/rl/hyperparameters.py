@@ -199,6 +199,7 @@ class DQNConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="dqn"):
     train_every: Annotated[
         Count, about("environment steps from one gradient to the next; a multiple of num_envs", "steps")
     ] = 8
+    gradient_steps: Annotated[Count, about("gradients each time")] = 1
     target_every: Annotated[Count, about("environment steps from one target to the next", "steps")] = 500
     tau: Annotated[
         float, Meta(gt=0.0, le=1.0), about("share by which the target moves; 1: it becomes the network")
