@@ -20,6 +20,7 @@ from fdrl_mpi.rl.hyperparameters import (
     QAveragingConfig,
     QLearningConfig,
     ReinforceConfig,
+    SACConfig,
     SVRPGConfig,
     TDConfig,
     Text,
@@ -291,6 +292,7 @@ class Config(_Section, frozen=True, kw_only=True):
         | QAveragingConfig
         | QLearningConfig
         | ReinforceConfig
+        | SACConfig
         | SVRPGConfig
         | TDConfig
     ) = PPOConfig()

@@ -14,6 +14,7 @@ from fdrl_mpi.rl.hyperparameters import (
     QAveragingConfig,
     QLearningConfig,
     ReinforceConfig,
+    SACConfig,
     SVRPGConfig,
 )
 
@@ -27,6 +28,8 @@ def check_learning(config: Config) -> Iterator[Problem]:
         yield from _episodes(learner, config.environment.num_envs)
     elif isinstance(learner, DQNConfig):
         yield from _replay(learner, config.environment.num_envs)
+    elif isinstance(learner, SACConfig):
+        yield from _soft_actor_critic(learner, config.environment.num_envs)
     elif not isinstance(learner, QAveragingConfig):
         yield from _steps(learner, config.environment.num_envs)
     yield from _engine(learner)
@@ -100,6 +103,36 @@ def _replay(learner: DQNConfig, num_envs: int) -> Iterator[Problem]:
             f"learner.dueling = true with learner.network.module = {learner.network.module}",
             "a module gives one value for each action",
             "set learner.dueling to false and let the module have both heads",
+        )
+
+
+def _soft_actor_critic(learner: SACConfig, num_envs: int) -> Iterator[Problem]:
+    if learner.budget % num_envs:
+        nearest = max(round(learner.budget / num_envs), 1) * num_envs
+        yield Problem(
+            f"learner.budget = {learner.budget} with environment.num_envs = {num_envs}",
+            "the environments of an agent are stepped together",
+            f"choose a multiple of {num_envs}, for example {nearest}",
+        )
+    if learner.buffer_size < max(learner.batch_size, num_envs):
+        yield Problem(
+            f"learner.buffer_size = {learner.buffer_size} with learner.batch_size = {learner.batch_size} and "
+            f"environment.num_envs = {num_envs}",
+            "an agent cannot remember one batch, or one step",
+            "raise learner.buffer_size",
+        )
+    if learner.learning_starts < learner.batch_size:
+        yield Problem(
+            f"learner.learning_starts = {learner.learning_starts} with learner.batch_size = "
+            f"{learner.batch_size}",
+            "the first batches would repeat a few transitions",
+            f"set learner.learning_starts to {learner.batch_size} or more",
+        )
+    if learner.network.module:
+        yield Problem(
+            f'learner.name = "sac" with learner.network.module = "{learner.network.module}"',
+            "an actor and two critics, which read actions too, are not one module",
+            'set learner.network.module to "" and choose layers',
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fdrl_mpi.published.experiment import Comparison, Experiment, Laboratory
+from fdrl_mpi.published.experiment import Comparison, Experiment, Laboratory, near
 
 PAPER = (
     "Jiang et al., FedHPD, AAMAS 2025, arXiv 2502.00870: the arm without federation (the program's records)"
@@ -24,6 +24,8 @@ NETWORKS = (
 """Hidden layers, activation and step size of each agent."""
 EPISODES, EPISODES_OF_A_ROUND, SEEDS = 2000, 100, (20, 25, 30, 35, 40)
 PUBLISHED, TOLERANCE = 258.0, 25.0
+ONE_SEED = 40.0
+"""Tolerance of a single seed, whose ten agents scatter by 30."""
 
 
 def conduct(laboratory: Laboratory) -> list[Comparison]:
@@ -59,8 +61,8 @@ def conduct(laboratory: Laboratory) -> list[Comparison]:
             if result is not None:
                 means.append(float(result.metrics.values["train_return"].mean()))
     mean = float(np.mean(means)) if means else np.nan
-    low, high = PUBLISHED - TOLERANCE, PUBLISHED + TOLERANCE
-    return [Comparison("mean return over 2000 episodes and 10 agents", PUBLISHED, mean, low, high)]
+    tolerance = TOLERANCE if laboratory.is_full else ONE_SEED
+    return [near("mean return over 2000 episodes and 10 agents", PUBLISHED, mean, tolerance)]
 
 
 def experiments() -> Iterator[Experiment]:

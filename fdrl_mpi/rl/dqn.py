@@ -228,10 +228,7 @@ class DQN:
     def _act(self, generator: np.random.Generator, stats: TrainStats) -> None:
         """Make the steps up to the next gradient, and remember them."""
         started, num_envs = perf_counter(), self._environment.num_envs
-        first = self._epsilon(self._steps)
-        self._policy.epsilon[:] = np.linspace(
-            first, self._epsilon(self._steps + self._cycle * num_envs), self._cycle, endpoint=False
-        )
+        self._policy.epsilon.fill(self._epsilon(self._steps))
         self._rollout.collect(self._network, generator)
         stats.episodes += self._rollout.finished_episodes()
         places = self._replay.add(self._window.push(self._rollout))

@@ -250,3 +250,34 @@ class QAveragingConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_averagin
     plateau_decay: Annotated[
         Fraction, about("factor of the step size wherever the return has stopped rising")
     ] = 0.95
+
+
+class SoftNetworkConfig(QNetworkConfig, frozen=True, kw_only=True):
+    """Actor and critics of a learner."""
+
+    hidden: Annotated[tuple[Count, ...], Meta(min_length=1), about("units of each hidden layer")] = (256, 256)
+
+
+class SACConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="sac"):
+    """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) with a temperature that is learnt."""
+
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 1024
+    lr: Annotated[Positive, about("step size of the actor")] = 3e-4
+    critic_lr: Annotated[Positive, about("step size of critics and temperature; falls as lr does")] = 1e-3
+    batch_size: Annotated[Count, about("transitions of one update")] = 256
+    buffer_size: Annotated[Count, about("newest transitions an agent remembers", "steps")] = 100_000
+    learning_starts: Annotated[
+        int, Meta(ge=0), about("environment steps with random actions before the first update", "steps")
+    ] = 5000
+    train_every: Annotated[
+        Count, about("environment steps, all environments together, between updates", "steps")
+    ] = 1
+    policy_frequency: Annotated[
+        Count, about("updates of the critics between those of the actor, which are then as many at once")
+    ] = 2
+    tau: Annotated[Positive, Meta(le=1.0), about("share of the way targets move to the critics")] = 0.005
+    federate_target: Annotated[
+        bool, about("targets are part of the model; else every agent keeps its own")
+    ] = False
+    max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1e9
+    network: SoftNetworkConfig = SoftNetworkConfig()

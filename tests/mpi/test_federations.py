@@ -25,6 +25,15 @@ LEARNERS = {
         "learner.target_every": "50",
         "learner.federate_target": "true",
     },
+    "sac": NETWORK
+    | {
+        "environment.id": "Pendulum-v1",
+        "learner.budget": "80",
+        "learner.learning_starts": "40",
+        "learner.batch_size": "16",
+        "learner.buffer_size": "200",
+        "learner.federate_target": "true",
+    },
     "q_learning": TABLE | {"learner.budget": "100"},
     "q_averaging": TABLE | {"learner.budget": "4"},
     "td": {"environment.id": "RewardProcess", "learner.budget": "20"},
