@@ -73,7 +73,7 @@ LIBRARIES = {
     "gymnasium": "envs",
     "matplotlib": "reporting",
     "safetensors": "export",
-    "msgspec": "command_line config config_file envs.heterogeneity rl.hyperparameters schema",
+    "msgspec": "build command_line config config_file envs.heterogeneity rl.hyperparameters schema",
 }
 """Where each library is imported; anywhere else only for type checkers."""
 
