@@ -175,6 +175,8 @@ def _fine_tuning_lines(result: "CrossEvaluation") -> list[str]:
     begins = {"model": "the global policy", "part": "what is common and the agent's own part"}
     spent = f"{tuning.work} {tuning.unit} of {run.config.algorithm}"
     rounded = "" if tuning.work == tuning.asked else f", the least it can spend from {tuning.asked} on"
+    if tuning.learning_starts:
+        rounded += f"; the first {tuning.learning_starts} only fill a memory"
     return [
         f"Fine-tuned policies, each in its agent's world: {_mean_and_worst(result.fine_tuned)}",
         f"    from {begins[run.policies.common]}, by {spent}{rounded}",

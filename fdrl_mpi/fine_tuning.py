@@ -43,6 +43,8 @@ class FineTuning:
         What is spent: the least that is made of whole steps of the learner and not below `asked`.
     unit : str
         What work is counted in: "steps", "episodes" or "sweeps".
+    learning_starts : int
+        Steps of it that only fill an empty memory: with less nothing is learnt.
     """
 
     def __init__(self, run: TrainedRun, asked: int) -> None:
@@ -51,6 +53,7 @@ class FineTuning:
         whole = least_work(run.config)
         self.work = -(-asked // whole) * whole
         self.unit: str = learner_class(run.config.algorithm).unit
+        self.learning_starts: int = getattr(run.config.learner, "learning_starts", 0)
 
     def model(self, agent: int) -> FloatVector:
         """Train agent `agent` (1 to K) and return its model, float32, shape (d,).

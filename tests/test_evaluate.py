@@ -444,6 +444,7 @@ LEARNERS = {
     "reinforce": {},
     "svrpg": {"learner.inner_steps": "1"},
     "dqn": {"learner.learning_starts": "32", "learner.batch_size": "16"},
+    "sac": {"environment.id": "Pendulum-v1"},
     "q_learning": {"environment.id": "WindyCliff"},
     "q_averaging": {"environment.id": "RandomMDP"},
     "td": {"environment.id": "RewardProcess"},
@@ -519,6 +520,15 @@ def test_exact_sweeps_fine_tune_to_the_best_policy_of_a_world(tmp_path: Path) ->
     assert result.fine_tuned is not None
     assert result.shared is not None
     assert result.fine_tuned.mean() > result.shared.mean() + 1.0
+
+
+def test_steps_that_only_fill_a_memory_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = configured("dqn", {"environment.num_envs": "4"})
+    own = [model_of(config).params] * 2
+    path = write_run(tmp_path / "run", config, own[0], own)
+    text, answer = printed(capsys, str(path), "--fine-tune", "24")
+    assert "by 24 steps of dqn; the first 32 only fill a memory" in text
+    assert answer["fine_tuned_returns"] == answer["global_returns"]
 
 
 def test_centralised_model_is_fine_tuned_by_each_agent(
