@@ -35,6 +35,7 @@ def check_learning(config: Config) -> Iterator[Problem]:
     yield from _engine(learner)
     yield from _update_kind(config)
     yield from _objective(config)
+    yield from _exact(config)
     yield from _visits(config)
     yield from _server(config)
 
@@ -224,6 +225,20 @@ def _objective(config: Config) -> Iterator[Problem]:
             f"{named} with aggregation.update_kind = gradient",
             "agents make no steps that it could bend",
             "set aggregation.update_kind to parameters or difference",
+        )
+
+
+def _exact(config: Config) -> Iterator[Problem]:
+    weighting, is_alone = config.aggregation.weighting, config.mode == "independent"
+    if (
+        isinstance(config.learner, QAveragingConfig)
+        and not is_alone
+        and weighting not in ("uniform", "visits")
+    ):
+        yield Problem(
+            f"aggregation.weighting = {weighting} with learner.name = {config.algorithm}",
+            "exact sweeps take no step, so the weight of every agent is 0 and nothing is ever published",
+            "set aggregation.weighting to uniform",
         )
 
 

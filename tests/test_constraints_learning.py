@@ -49,6 +49,7 @@ REFUSED = {
         {"aggregation.update_kind": "gradient", "objective.proximal": "0.1"},
         "objective.proximal",
     ),
+    "samples of nothing": ({"learner.name": "q_averaging"}, "weighting = samples"),
     "visits of a network": ({"aggregation.weighting": "visits"}, "weighting = visits"),
     "visits and momentum": (
         TABLE | {"aggregation.weighting": "visits", "aggregation.server.name": "momentum"},
@@ -87,6 +88,8 @@ def test_what_does_not_fit_is_named(settings: dict[str, str], clash: str) -> Non
         {"learner.name": "svrpg"},
         {"learner.name": "a2c"},
         {"learner.name": "dqn"},
+        {"learner.name": "q_averaging", "aggregation.weighting": "uniform"},
+        {"learner.name": "q_averaging", "mode": "independent"},
         TABLE | {"aggregation.weighting": "visits"},
         {
             "objective.control_variates": "true",

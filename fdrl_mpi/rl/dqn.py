@@ -91,7 +91,11 @@ class QModel:
         return self.network.state_dict()
 
     def describe(self) -> dict[str, Any]:
-        return describe_network(self.network.shape)
+        name = self.network.shape.heads[0].name
+        return {
+            **describe_network(self.network.shape),
+            "greedy_action": f"action_low plus the index of the largest output of {name}, counted from 0",
+        }
 
 
 class DQN:
@@ -164,6 +168,8 @@ class DQN:
         """Alternate a few steps and one gradient until the budget is spent."""
         stats, sums, settings = TrainStats(), np.zeros(len(self.means)), self._settings
         self._model.load()
+        if self._steps == 0 and not settings.federate_target:
+            self._target.blend(self._network, 1.0)
         self._rollout.begin_round(budget.generator)
         for _ in range(budget.work // (self._cycle * self._environment.num_envs)):
             self._act(budget.generator, stats)
@@ -182,7 +188,7 @@ class DQN:
         return stats
 
     def restart(self) -> None:
-        """Begin with a fresh optimiser, no memory and a target that equals the network."""
+        """Begin with a fresh optimiser, no memory and a target that is the first network trained."""
         settings, environment = self._settings, self._environment
         self._policy = EpsilonGreedy(self._num_actions, self._cycle)
         self._rollout = Rollout(environment, self._cycle, self._policy)

@@ -35,7 +35,7 @@ LEARNERS = {
         "learner.federate_target": "true",
     },
     "q_learning": TABLE | {"learner.budget": "100"},
-    "q_averaging": TABLE | {"learner.budget": "4"},
+    "q_averaging": TABLE | {"learner.budget": "4", "aggregation.weighting": "uniform"},
     "td": {"environment.id": "RewardProcess", "learner.budget": "20"},
 }
 UNIFORM = {"aggregation.weighting": "uniform"}
