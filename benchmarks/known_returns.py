@@ -1,16 +1,16 @@
 """Returns that others have published, to set learning curves beside.
 
-Figures that are `recalled` were written down from memory, rounded, and must be checked at their source before they
-are quoted. Left out is what could not be recalled with certainty: stable-baselines3's A2C on LunarLander,
-anything on LunarLander-v3 (the zoo's table is of v2), and CleanRL's A2C (it has none), SAC on Pendulum and
+Figures that are `recalled` were written down from memory, rounded, and must be checked at their source before
+they are quoted. Left out is what could not be recalled with certainty: stable-baselines3's A2C on LunarLander
+and anything on LunarLander-v3 (the zoo's table is of v2); of CleanRL, A2C (it has none), SAC on Pendulum and
 everything on LunarLander (its documentation shows other environments).
 """
 
 from dataclasses import dataclass
 
 ZOO = (
-    "rl-baselines3-zoo, benchmark.md: stable-baselines3 with the zoo's tuned settings, one run each; mean and "
-    "deviation of the returns of the episodes in 150,000 steps of the trained agent"
+    "rl-baselines3-zoo, benchmark.md: stable-baselines3 with the zoo's tuned settings, one run each; mean "
+    "and deviation of the returns of the episodes in 150,000 steps of the trained agent"
 )
 CLEANRL_PPO = "CleanRL's documentation of ppo.py: last 100 training episodes, mean and deviation of 3 seeds"
 CLEANRL_DQN = "CleanRL's documentation of dqn.py: last 100 training episodes, mean and deviation of 3 seeds"
