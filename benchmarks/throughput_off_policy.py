@@ -18,7 +18,7 @@ from fdrl_mpi.process import prepare_process
 if TYPE_CHECKING:
     from off_policy_peers import OffPolicyPeer
 
-STEPS = {"dqn": 30_000, "sac": 1_500}
+STEPS = {"dqn": 30_000, "sac": 3_000}
 """Environment steps of one turn, by learner; SAC updates in each of them."""
 
 CURVE_POINTS, CURVE_EPISODES = 10, 20
