@@ -59,6 +59,7 @@ class Case:
     anneals: bool = False
 
 
+_CLEANRL_DQN = DQNConfig(learning_starts=10_000, train_every=10, epsilon_steps=250_000)
 _ZOO_DQN = {
     "lr": 6.3e-4,
     "batch_size": 128,
