@@ -53,7 +53,11 @@ class EpsilonGreedy:
     def sample(
         self, outputs: FloatMatrix, free: FloatVector, noise: ActionArray, actions: ActionArray
     ) -> None:
-        """Write the actions that `noise` selects."""
+        """Write the actions that `noise` selects; a lone environment is spared the calls on arrays."""
+        if len(actions) == 1:
+            chosen = int(noise[0])
+            actions[0] = outputs.argmax() if chosen < 0 else chosen
+            return
         outputs.argmax(axis=0, out=actions)
         np.copyto(actions, noise, where=noise >= 0)
 
@@ -294,7 +298,7 @@ class DQN:
             d_outputs[: self._num_actions] -= slope / np.float32(self._num_actions)
             d_outputs[-1] = slope
         self._network.backward(d_outputs, self._no_free, accumulate=False)
-        return error, float(values.mean())
+        return error, float(np.add.reduce(values)) / len(values)
 
     def _values(self, outputs: FloatMatrix) -> FloatMatrix:
         """Turn the network's outputs into action values, shape (num_actions, n)."""

@@ -92,11 +92,13 @@ class MLP:
         """
         layers = []
         for weight, bias in zip(self._weights, self._biases, strict=True):
-            tiled = np.repeat(bias[0], num_rows, axis=0)
+            tiled = bias[0] if num_rows == 1 else np.repeat(bias[0], num_rows, axis=0)
             layers.append((weight[0], tiled, np.empty_like(tiled)))
         num_outputs, is_bounded = self.shape.num_outputs, self.shape.is_bounded
         head_weight = self._head_weight[:num_outputs]
-        head_bias = np.repeat(self._head_bias[:num_outputs], num_rows, axis=1)
+        head_bias = self._head_bias[:num_outputs]
+        if num_rows > 1:
+            head_bias = np.repeat(head_bias, num_rows, axis=1)
         outputs, top = np.empty_like(head_bias), layers[-1][-1].T
         activate, add = self._activate, np.add
 
