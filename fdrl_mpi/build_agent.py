@@ -23,6 +23,7 @@ from fdrl_mpi.streams import stream
 ENVIRONMENTS = {
     "Acrobot-v1": "fdrl_mpi.envs.acrobot:Acrobot",
     "CartPole-v1": "fdrl_mpi.envs.cartpole:CartPole",
+    "Catch": "fdrl_mpi.envs.catch:Catch",
     "MountainCar-v0": "fdrl_mpi.envs.mountain_car:MountainCar",
     "Pendulum-v1": "fdrl_mpi.envs.pendulum:Pendulum",
     "RandomMDP": "fdrl_mpi.envs.random_mdp:RandomMDP",
@@ -105,7 +106,8 @@ def engine_of(learner: LearnerConfig, device: str) -> str:
     """Name the engine a learner computes with."""
     if not isinstance(learner, NetworkLearnerConfig):
         return "numpy"
-    return choose_engine(learner.engine, device, bool(learner.network.module))
+    is_plain = not learner.network.module and not learner.network.convolutions
+    return choose_engine(learner.engine, device, is_plain)
 
 
 def make_model(
@@ -149,8 +151,8 @@ def _make_network(
 ) -> Network:
     if engine == "numpy":
         return MLP(shape, generator, params)
-    from fdrl_mpi.rl.torch_network import torch_mlp, torch_module
+    from fdrl_mpi.rl.torch_network import torch_cnn, torch_mlp, torch_module
 
     if module:
         return torch_module(import_class(module), shape, generator, device, params)
-    return torch_mlp(shape, generator, device, params)
+    return (torch_cnn if shape.convolutions else torch_mlp)(shape, generator, device, params)

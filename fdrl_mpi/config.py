@@ -65,8 +65,8 @@ class EnvironmentConfig(_Section, frozen=True, kw_only=True):
     id: Annotated[
         Text,
         about(
-            "CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0, RandomMDP, WindyCliff, RewardProcess, "
-            "TwoState (own, vectorised), gym:ID or package.module:Class"
+            "CartPole-v1, Pendulum-v1, Acrobot-v1, MountainCar-v0, Catch, RandomMDP, WindyCliff, "
+            "RewardProcess, TwoState (own, vectorised), gym:ID or package.module:Class"
         ),
     ] = "CartPole-v1"
     num_envs: Annotated[Count, Meta(le=100_000), about("environments each agent steps together")] = 8

@@ -129,6 +129,12 @@ def _soft_actor_critic(learner: SACConfig, num_envs: int) -> Iterator[Problem]:
             "the first batches would repeat a few transitions",
             f"set learner.learning_starts to {learner.batch_size} or more",
         )
+    if learner.network.convolutions:
+        yield Problem(
+            'learner.name = "sac" with learner.network.convolutions',
+            "its critics read actions beside observations, which are no image",
+            "set learner.network.convolutions to [], or choose ppo, a2c, reinforce or dqn",
+        )
     if learner.network.module:
         yield Problem(
             f'learner.name = "sac" with learner.network.module = "{learner.network.module}"',
@@ -160,6 +166,25 @@ def _engine(learner: LearnerConfig) -> Iterator[Problem]:
             f'learner.engine = "numpy" with learner.network.module = "{learner.network.module}"',
             "a module is differentiated by torch",
             'set learner.engine to "auto" or "torch"',
+        )
+    yield from _convolutions(learner)
+
+
+def _convolutions(learner: NetworkLearnerConfig) -> Iterator[Problem]:
+    if not learner.network.convolutions:
+        return
+    chosen = f"learner.network.convolutions = {[list(layer) for layer in learner.network.convolutions]}"
+    if learner.engine == "numpy":
+        yield Problem(
+            f'learner.engine = "numpy" with {chosen}',
+            "convolutions are computed and differentiated by torch",
+            'set learner.engine to "auto" or "torch", or learner.network.convolutions to []',
+        )
+    if learner.network.module:
+        yield Problem(
+            f'learner.network.module = "{learner.network.module}" with {chosen}',
+            "a module of your own is the whole network, nothing is put in front of it",
+            "put the convolutions into the module, or set learner.network.convolutions to []",
         )
 
 

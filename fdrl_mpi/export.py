@@ -202,7 +202,7 @@ def _network_facts(model: "Model", learner: "LearnerConfig") -> dict[str, Any]:
     """Say how the tensors form a network; of a user's own module only its class is known."""
     network = getattr(learner, "network", None)
     if network is not None and network.module:
-        return {"module": network.module, "layers": None, "activation": None}
+        return {"module": network.module, "layers": None, "activation": None, "convolutions": None}
     return {"module": None, **model.describe()}
 
 

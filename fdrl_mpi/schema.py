@@ -15,6 +15,7 @@ from msgspec.inspect import (
     Metadata,
     StrType,
     StructType,
+    TupleType,
     Type,
     UnionType,
     VarTupleType,
@@ -140,6 +141,9 @@ def expected(kind: Type) -> str:
             return " or ".join(expected(choice) for choice in kind.types)
         case VarTupleType():
             return f"a list, each item {expected(kind.item_type)}"
+        case TupleType():
+            items = ", ".join(expected(item) for item in kind.item_types)
+            return f"a list of {len(kind.item_types)}: {items}"
         case _:
             return "a table"
 

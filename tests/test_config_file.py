@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import convert
-from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, StrType, Type, UnionType, VarTupleType
+from msgspec.inspect import (
+    BoolType,
+    FloatType,
+    IntType,
+    LiteralType,
+    StrType,
+    TupleType,
+    Type,
+    UnionType,
+    VarTupleType,
+)
 
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, differing_keys, read, to_toml, toml
@@ -53,6 +63,8 @@ def values_of(kind: Type) -> SearchStrategy:
             return st.sampled_from(kind.values)
         case VarTupleType():
             return st.lists(values_of(kind.item_type), min_size=kind.min_length or 0, max_size=3)
+        case TupleType():
+            return st.tuples(*map(values_of, kind.item_types))
         case UnionType():
             return st.one_of(*map(values_of, kind.types))
     raise NotImplementedError(kind)

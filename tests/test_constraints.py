@@ -8,6 +8,8 @@ from fdrl_mpi.aggregation.views import View
 from fdrl_mpi.config_file import read
 from fdrl_mpi.constraints import check
 
+CONVOLUTIONS = ("learner.network.convolutions", "[[16, 3, 1]]")
+
 
 class Picky(Mean):
     """A rule that looks at single updates and wants five of them."""
@@ -44,6 +46,8 @@ def test_lone_tasks_of_a_slurm_step_are_refused_with_the_command_to_use() -> Non
         ([("mode", "centralised"), ("participation.fraction", "0.5")], "participation.fraction = 0.5", "1.0"),
         ([("learner.engine", "numpy"), ("learner.device", "cuda")], 'learner.device = "cuda"', '"torch"'),
         ([("learner.engine", "numpy"), ("learner.network.module", "a:B")], '"a:B"', '"torch"'),
+        ([("learner.engine", "numpy"), CONVOLUTIONS], "[[16, 3, 1]]", '"torch"'),
+        ([("learner.network.module", "a:B"), CONVOLUTIONS], "[[16, 3, 1]]", "into the module"),
     ],
 )
 def test_what_clashes_is_named_with_what_to_choose(overrides, clash: str, remedy: str) -> None:

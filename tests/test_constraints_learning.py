@@ -66,6 +66,10 @@ REFUSED = {
     ),
     "root with a value": (FEDPG | {"learner.baseline": "value"}, "learner.baseline = value"),
     "root that is not alone": (FEDPG | {"comm.collective": "node"}, "comm.collective = node"),
+    "images of critics": (
+        {"learner.name": "sac", "learner.network.convolutions": "[[8, 3, 1]]"},
+        "learner.network.convolutions",
+    ),
     "unbounded weights": (
         REINFORCE | {"comm.collective": "secure_ring", "comm.secure.ring_degree": "1"},
         "weighting = samples",

@@ -33,7 +33,7 @@ from fdrl_mpi.trained_run import Policies, TrainedRun, load_trained_run
 
 SMALL = PPOConfig(network=NetworkConfig(hidden=(4,)))
 QUICK = PPOConfig(network=NetworkConfig(hidden=(4,)), num_steps=16, num_epochs=2, lr=0.01)
-SHAPE = actor_critic_shape(4, 2, 0, (4,), "tanh", False)
+SHAPE = actor_critic_shape(4, 2, 0, (4,), "tanh", False, observation_shape=(4,))
 ONE_WORLD = EnvironmentConfig(heterogeneity={})
 
 PUSH = """

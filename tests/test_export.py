@@ -28,10 +28,19 @@ PENDULUM = Config(
     environment=EnvironmentConfig(id="Pendulum-v1", heterogeneity={}),
     learner=PPOConfig(network=NetworkConfig(hidden=(6, 4), activation="relu", shared=True)),
 )
+CATCH = Config(
+    environment=EnvironmentConfig(id="Catch", heterogeneity={}),
+    learner=PPOConfig(network=NetworkConfig(convolutions=((4, 3, 2), (5, 2, 1)), hidden=(6,))),
+)
+WIDE_CATCH = Config(
+    environment=EnvironmentConfig(id="Catch", heterogeneity={}, kwargs={"columns": 12}),
+    learner=PPOConfig(network=NetworkConfig(convolutions=((4, 3, 1),), hidden=(6,), shared=True)),
+)
 
 # What another program does with `policy.json` and one of the files beside it.
 LOADER = """
 import json, sys
+from collections import OrderedDict
 sys.modules["fdrl_mpi"] = None
 from pathlib import Path
 import numpy, torch
@@ -44,10 +53,19 @@ def modules(sizes, activation, ends_linear):
         layers += [nn.Linear(inputs, outputs), activation()]
     return nn.Sequential(*(layers[:-1] if ends_linear else layers))
 
+def convolutions(facts):
+    channels, layers = facts["channels"], []
+    for inputs, outputs, kernel, stride in zip(channels, channels[1:], facts["kernels"], facts["strides"]):
+        layers += [nn.Conv2d(inputs, outputs, kernel, stride), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten())
+
 folder = Path(sys.argv[1])
 facts = json.loads((folder / "policy.json").read_text())
 activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[facts["activation"]]
 observations = torch.from_numpy(numpy.load(folder / "observations.npy"))
+seen = facts["convolutions"]
+if seen:
+    observations = observations.reshape(-1, *facts["observation_shape"]).movedim(1 + seen["channel_axis"], 1)
 for tensors in (load_file(folder / "policy.safetensors"), torch.load(folder / "policy.pt")):
     log_std = tensors.pop("log_std", None)
     assert facts["log_std"] == (None if log_std is None else log_std.tolist())
@@ -55,12 +73,15 @@ for tensors in (load_file(folder / "policy.safetensors"), torch.load(folder / "p
     for name, sizes in facts["layers"].items():
         is_head = "trunk" in facts["layers"] and name != "trunk"
         module = nn.Linear(*sizes) if is_head else modules(sizes, activation, name != "trunk")
+        if seen and not is_head:
+            parts = [("conv", convolutions(seen)), *module.named_children()]
+            module = nn.Sequential(OrderedDict(parts))
         network.add_module(name, module)
     network.load_state_dict(tensors)
     hidden = network.trunk(observations) if "trunk" in facts["layers"] else observations
     outputs = torch.cat([network.actor(hidden), network.critic(hidden)], dim=1)
     numpy.testing.assert_allclose(
-        outputs.detach().numpy().T, numpy.load(folder / "outputs.npy"), rtol=1e-6, atol=1e-6
+        outputs.detach().numpy().T, numpy.load(folder / "outputs.npy"), rtol=1e-6, atol=1e-5
     )
 """
 
@@ -143,7 +164,11 @@ def _unchanged_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fdrl_mpi.export.prepare_process", lambda: None)
 
 
-@pytest.mark.parametrize("config", [CARTPOLE, PENDULUM], ids=["separate tanh", "shared relu"])
+@pytest.mark.parametrize(
+    "config",
+    [CARTPOLE, PENDULUM, CATCH, WIDE_CATCH],
+    ids=["separate tanh", "shared relu", "separate convolutions", "shared convolutions"],
+)
 def test_policy_acts_alike_in_plain_torch_without_this_program(config: Config, tmp_path: Path) -> None:
     path, folder = write_run(tmp_path / "run", config), tmp_path / "run" / "exported"
     assert main([str(path), "--format", "both"]) == 0
@@ -226,6 +251,7 @@ def test_metadata_repeats_the_facts_as_text(tmp_path: Path) -> None:
         name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()
     }
     assert facts["layers"] == {"trunk": [3, 6, 4], "actor": [4, 1], "critic": [4, 1]}
+    assert facts["convolutions"] is None
     assert (facts["action_kind"], facts["action_low"], facts["action_high"]) == ("box", [-2.0], [2.0])
     assert (facts["round"], facts["environment"], facts["run"]) == (3, "Pendulum-v1", str(path.resolve()))
 
@@ -265,6 +291,23 @@ def test_images_are_described_as_the_policy_reads_them(
     facts = facts_in(path / "exported")
     assert (facts["observation_size"], facts["observation_shape"]) == (60, [4, 5, 3])
     assert facts["observation_divisor"] == 255.0
+
+
+def test_convolutions_are_described(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", CATCH)
+    assert main([str(path)]) == 0
+    facts = facts_in(path / "exported")
+    order = facts["convolutions"].pop("order")
+    assert facts["convolutions"] == {
+        "channel_axis": 2,
+        "channels": [1, 4, 5],
+        "kernels": [3, 2],
+        "strides": [2, 1],
+    }
+    assert facts["layers"] == {"actor": [5 * 3 * 3, 6, 3], "critic": [5 * 3 * 3, 6, 1]}
+    assert facts["tensors"]["critic.conv.2.weight"] == [5, 4, 2, 2]
+    assert "channel by channel" in order
+    assert "top to bottom" in facts["observation_order"]
 
 
 def test_everybody_may_read_what_the_user_allows(tmp_path: Path) -> None:

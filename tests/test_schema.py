@@ -43,6 +43,7 @@ def test_units_follow_what_a_key_accepts() -> None:
         (Annotated[str, Meta(min_length=1)], "text that is not empty"),
         (Literal["a", "b"], "one of a, b"),
         (tuple[bool, ...], "a list, each item true or false"),
+        (tuple[int, bool], "a list of 2: a whole number, true or false"),
         (dict[str, float], "a table"),
         (Config, "a table"),
     ],

@@ -66,8 +66,8 @@ def choose_device(wanted: str, local_rank: int) -> str:
     return "cpu"
 
 
-def choose_engine(wanted: str, device: str, has_module: bool) -> str:
-    """Name the engine: numpy for layers on the CPU, torch for everything else."""
+def choose_engine(wanted: str, device: str, is_plain: bool) -> str:
+    """Name the engine: numpy for plain layers on the CPU, torch for everything else."""
     if wanted != "auto":
         return wanted
-    return "numpy" if device == "cpu" and not has_module else "torch"
+    return "numpy" if device == "cpu" and is_plain else "torch"

@@ -151,6 +151,8 @@ class DQN:
             network.hidden,
             network.activation,
             initialisation=network.initialisation,
+            convolutions=network.convolutions,
+            observation_shape=environment.observation_shape,
         )
         if not settings.federate_target:
             online = make_network(shape, generator, params)

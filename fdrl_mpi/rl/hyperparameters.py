@@ -28,6 +28,13 @@ class _Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class PerceptronConfig(_Settings, frozen=True, kw_only=True):
     """Function approximator of a learner."""
 
+    convolutions: Annotated[
+        tuple[tuple[Count, Count, Count], ...],
+        about(
+            "[channels, kernel, stride] of each convolution in front of the hidden layers, for images: "
+            "[[16, 8, 4], [32, 4, 2]]; no padding, a ReLU after each"
+        ),
+    ] = ()
     hidden: Annotated[tuple[Count, ...], Meta(min_length=1), about("units of each hidden layer")] = (64, 64)
     activation: Annotated[Literal["tanh", "relu"], about("hidden non-linearity")] = "tanh"
     initialisation: Annotated[
@@ -77,7 +84,7 @@ class NetworkLearnerConfig(LearnerConfig, frozen=True, kw_only=True):
         ),
     ] = "all"
     engine: Annotated[
-        Literal["auto", "numpy", "torch"], about("auto: numpy for layers on the CPU, else torch")
+        Literal["auto", "numpy", "torch"], about("auto: numpy for plain layers on the CPU, else torch")
     ] = "auto"
     device: Annotated[Literal["auto", "cpu", "cuda"], about("auto: CUDA when present")] = "auto"
     network: PerceptronConfig = PerceptronConfig()

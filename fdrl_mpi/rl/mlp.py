@@ -56,6 +56,7 @@ class MLP:
     def __init__(
         self, shape: NetworkShape, generator: np.random.Generator, params: FloatVector | None = None
     ) -> None:
+        assert not shape.convolutions, "this engine has no convolutions"
         self.layout = mlp_layout(shape)
         self.params: FloatVector = np.empty(self.layout.size, np.float32) if params is None else params
         self.gradient: FloatVector = np.zeros(self.layout.size, np.float32)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fdrl_mpi.arrays import ActionArray, FloatMatrix, FloatVector
+from fdrl_mpi.rl.convolutions import channel_axis
 from fdrl_mpi.rl.distributions import Distribution, distribution_of
 from fdrl_mpi.rl.network import (
     TRUNK,
@@ -102,12 +103,14 @@ def policy_model(
         network.shared,
         initialisation=network.initialisation,
         is_bounded=network.bounded,
+        convolutions=network.convolutions,
+        observation_shape=environment.observation_shape,
     )
     return PolicyModel(make_network(shape, generator, params), distribution)
 
 
 def network_groups(network: Network) -> dict[str, list[str]]:
-    """Sort the pieces of a network: what acts, and the hidden layers.
+    """Sort the pieces of a network: what acts, and the hidden layers with the convolutions before them.
 
     Of a user's module the names decide: what begins with ``actor`` or ``trunk``.
     """
@@ -131,8 +134,26 @@ def network_groups(network: Network) -> dict[str, list[str]]:
 
 
 def describe_network(shape: NetworkShape) -> dict[str, Any]:
-    """Describe a perceptron in JSON values."""
-    return {"layers": mlp_layers(shape), "activation": shape.activation}
+    """Describe a perceptron in JSON values; see `describe_convolutions` for what comes before it."""
+    return {
+        "layers": mlp_layers(shape),
+        "activation": shape.activation,
+        "convolutions": describe_convolutions(shape),
+    }
+
+
+def describe_convolutions(shape: NetworkShape) -> dict[str, Any] | None:
+    """Describe what every tower makes of an image in JSON values; None where it makes nothing of it."""
+    if not shape.convolutions:
+        return None
+    return {
+        "channel_axis": channel_axis(shape.observation_shape),
+        "channels": [shape.convolution_layers[0].inputs, *(layer[0] for layer in shape.convolutions)],
+        "kernels": [kernel for _, kernel, _ in shape.convolutions],
+        "strides": [stride for _, _, stride in shape.convolutions],
+        "order": "observation_shape with channel_axis moved to the front; each convolution without padding, "
+        "then a ReLU; flattened channel by channel into the layers",
+    }
 
 
 def shared_columns(model: Model, share: str | Sequence[str]) -> list[slice]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fdrl_mpi.arrays import FloatMatrix, FloatVector, State
+from fdrl_mpi.rl.convolutions import Convolution, convolution_layers
 from fdrl_mpi.rl.flat import Layout
 
 TRUNK = "trunk"
@@ -55,6 +56,15 @@ class NetworkShape:
         Whether the first head's outputs pass through a tanh.
     differentiates_inputs : bool
         Whether `Network.input_gradient` will be asked for.
+    convolutions : tuple of (channels, kernel, stride)
+        In front of the hidden layers of every tower.
+    observation_shape : tuple of int
+        What an observation is before it is flattened; of an image three numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are convolutions that do not fit the observations.
     """
 
     observation_size: int
@@ -65,6 +75,22 @@ class NetworkShape:
     initialisation: str = "orthogonal"
     is_bounded: bool = False
     differentiates_inputs: bool = False
+    convolutions: tuple[tuple[int, int, int], ...] = ()
+    observation_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        convolution_layers(self.observation_shape, self.convolutions)
+
+    @property
+    def convolution_layers(self) -> list[Convolution]:
+        """What the convolutions make of an image."""
+        return convolution_layers(self.observation_shape, self.convolutions)
+
+    @property
+    def num_features(self) -> int:
+        """Values that go into the first hidden layer."""
+        layers = self.convolution_layers
+        return layers[-1].size if layers else self.observation_size
 
     @property
     def num_outputs(self) -> int:
@@ -191,10 +217,14 @@ class Network(Protocol):
 def mlp_layout(shape: NetworkShape) -> Layout:
     """Lay out a multi-layer perceptron; both engines share it, so their flat models are interchangeable.
 
-    Towers are the slices of a leading axis, so that each layer is one batched product.
+    Towers are the slices of a leading axis, so that each layer is one batched product. Convolutions come
+    before the hidden layers.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    inputs = shape.observation_size
+    for number, layer in enumerate(shape.convolution_layers):
+        shapes[f"conv_weight_{number}"] = (shape.num_towers, *layer.weight_shape)
+        shapes[f"conv_bias_{number}"] = (shape.num_towers, layer.channels)
+    inputs = shape.num_features
     for number, units in enumerate(shape.hidden):
         shapes[f"weight_{number}"] = (shape.num_towers, inputs, units)
         shapes[f"bias_{number}"] = (shape.num_towers, 1, units)
@@ -209,11 +239,13 @@ def mlp_layout(shape: NetworkShape) -> Layout:
 def initialise_mlp(shape: NetworkShape, params: FloatVector, generator: np.random.Generator) -> None:
     """Fill `params`.
 
-    orthogonal: gain sqrt(2) in hidden layers (Saxe et al., ICLR 2014), that of the head on top, zero biases.
-    uniform: weights and biases in +-1 / sqrt(inputs of the layer), as torch initialises its linear layers.
+    orthogonal: gain sqrt(2) in convolutions and hidden layers (Saxe et al., ICLR 2014), that of the head on
+    top, zero biases; a kernel is a matrix with a row for each channel that comes out.
+    uniform: weights and biases in +-1 / sqrt(inputs of the layer), as torch initialises its layers.
     """
     params.fill(0.0)
     views = mlp_layout(shape).views(params)
+    _initialise_convolutions(shape, views, generator)
     if shape.initialisation == "uniform":
         for number in range(len(shape.hidden)):
             weight, bias = views[f"weight_{number}"], views[f"bias_{number}"]
@@ -234,14 +266,21 @@ def mlp_pieces(shape: NetworkShape) -> dict[str, slice]:
     """Say where each parameter of a perceptron lies, under the names of `torch.nn.Sequential` modules.
 
     A tower with one head has its name: `actor.0.weight`, ..., `actor.4.weight`. A tower with several heads is
-    the `trunk`, with linear layers `actor` and `critic` on top. Free parameters: `log_std`.
+    the `trunk`, with linear layers `actor` and `critic` on top. Convolutions are a module `conv` in front of
+    the tower's layers: `actor.conv.0.weight`, `actor.conv.2.weight`. Free parameters: `log_std`.
     """
     starts, start = {}, 0
     for name, dimensions in mlp_layout(shape).shapes.items():
         starts[name] = start
         start += prod(dimensions)
     pieces: dict[str, slice] = {}
-    inputs = shape.observation_size
+    for number, layer in enumerate(shape.convolution_layers):
+        for tower in range(shape.num_towers):
+            name = f"{tower_name(shape, tower)}.conv.{2 * number}"
+            size = prod(layer.weight_shape)
+            pieces[f"{name}.weight"] = _piece(starts[f"conv_weight_{number}"], tower, size)
+            pieces[f"{name}.bias"] = _piece(starts[f"conv_bias_{number}"], tower, layer.channels)
+    inputs = shape.num_features
     for number, units in enumerate(shape.hidden):
         for tower in range(shape.num_towers):
             name, size = f"{tower_name(shape, tower)}.{2 * number}", inputs * units
@@ -261,7 +300,7 @@ def mlp_pieces(shape: NetworkShape) -> dict[str, slice]:
 
 
 def mlp_state_dict(shape: NetworkShape, params: FloatVector) -> dict[str, FloatMatrix]:
-    """Copy a flat perceptron under the names of `mlp_pieces`, with the shapes of torch's linear layers."""
+    """Copy a flat perceptron under the names of `mlp_pieces`, with the shapes of torch's layers."""
     heads = {head_name(shape, head): head.outputs for head in shape.heads}
     arrays: dict[str, FloatMatrix] = {}
     for name, piece in mlp_pieces(shape).items():
@@ -271,17 +310,19 @@ def mlp_state_dict(shape: NetworkShape, params: FloatVector) -> dict[str, FloatM
             arrays[name] = values
         elif layer in heads:
             arrays[name] = values.reshape(heads[layer], -1)
+        elif ".conv." in layer:
+            arrays[name] = values.reshape(shape.convolution_layers[_number(layer)].weight_shape)
         else:
-            units = shape.hidden[int(layer.rpartition(".")[2]) // 2]
+            units = shape.hidden[_number(layer)]
             arrays[name] = values.reshape(-1, units).T.copy()
     return arrays
 
 
 def mlp_layers(shape: NetworkShape) -> dict[str, list[int]]:
-    """List the sizes from layer to layer of each tower, and of each head on a common trunk."""
+    """List the sizes from linear layer to layer of each tower, and of each head on a common trunk."""
     layers: dict[str, list[int]] = {}
     for head in shape.heads:
-        name, sizes = tower_name(shape, head.tower), [shape.observation_size, *shape.hidden]
+        name, sizes = tower_name(shape, head.tower), [shape.num_features, *shape.hidden]
         if name == TRUNK:
             layers[TRUNK] = sizes
             layers[head.name] = [sizes[-1], head.outputs]
@@ -302,8 +343,26 @@ def head_name(shape: NetworkShape, head: Head) -> str:
     return head.name if tower == TRUNK else f"{tower}.{2 * len(shape.hidden)}"
 
 
+def _number(layer: str) -> int:
+    """Count the layer of a `torch.nn.Sequential` in which every second module is an activation."""
+    return int(layer.rpartition(".")[2]) // 2
+
+
 def _piece(start: int, number: int, size: int) -> slice:
     return slice(start + number * size, start + (number + 1) * size)
+
+
+def _initialise_convolutions(
+    shape: NetworkShape, views: Mapping[str, FloatMatrix], generator: np.random.Generator
+) -> None:
+    for number, layer in enumerate(shape.convolution_layers):
+        kernels, bias = views[f"conv_weight_{number}"], views[f"conv_bias_{number}"]
+        if shape.initialisation == "uniform":
+            _fill_uniformly(kernels, bias, layer.fan_in, generator)
+            continue
+        for kernel in kernels:
+            matrix = _orthogonal((layer.channels, layer.fan_in), sqrt(2.0), generator)
+            kernel[:] = matrix.reshape(layer.weight_shape)
 
 
 def _fill_uniformly(

@@ -82,6 +82,8 @@ class Reinforce:
             distribution.num_free,
             network.initialisation,
             network.bounded,
+            convolutions=network.convolutions,
+            observation_shape=environment.observation_shape,
         )
         return PolicyModel(make_network(shape, generator, params), distribution)
 

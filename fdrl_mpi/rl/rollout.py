@@ -14,6 +14,7 @@ class Environment(Protocol):
 
     num_envs: int
     observation_size: int
+    observation_shape: tuple[int, ...]
     action_spec: ActionSpec
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix: ...

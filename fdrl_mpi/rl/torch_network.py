@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrl_mpi.arrays import FloatMatrix, FloatVector, State
+from fdrl_mpi.rl.convolutions import channel_axis
 from fdrl_mpi.rl.flat import Layout
 from fdrl_mpi.rl.network import (
     FREE,
@@ -281,6 +282,63 @@ def torch_mlp(
     """Make the perceptron of `mlp.MLP`, with the same flat model, on torch."""
     network = TorchNetwork(mlp_layout(shape), _device(device), params)
     initialise_mlp(shape, network.params, generator)
+    towers = shape.num_towers
+    _define_layers(network, shape, lambda rows: rows.expand(towers, *rows.shape), lambda rows: rows)
+    return network
+
+
+def torch_cnn(
+    shape: NetworkShape, generator: np.random.Generator, device: str, params: FloatVector | None = None
+) -> TorchNetwork:
+    """Make convolutions, each followed by a ReLU, and on top of them the perceptron of `torch_mlp`.
+
+    Every tower has convolutions of its own; of several towers they are computed as groups of one convolution.
+
+    Notes
+    -----
+    On CUDA, cuDNN is kept to deterministic algorithms, and multiplies in TF32 unless torch is told otherwise.
+
+    References
+    ----------
+    Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015, methods.
+    """
+    network = TorchNetwork(mlp_layout(shape), _device(device), params)
+    initialise_mlp(shape, network.params, generator)
+    torch.backends.cudnn.deterministic = True
+    see, see_actor = _convolve(network, shape, shape.num_towers), _convolve(network, shape, 1)
+    _define_layers(network, shape, see, lambda rows: see_actor(rows)[0])
+    return network
+
+
+def _convolve(network: TorchNetwork, shape: NetworkShape, num_towers: int) -> Compute:
+    """Turn (n, observation_size) into what the first towers see, (num_towers, n, num_features)."""
+    layers, tensors = shape.convolution_layers, network.tensors
+    kernels = [tensors[f"conv_weight_{number}"] for number in range(len(layers))]
+    biases = [tensors[f"conv_bias_{number}"] for number in range(len(layers))]
+    image, axis = shape.observation_shape, 1 + channel_axis(shape.observation_shape)
+    num_features = shape.num_features
+
+    def see(observations: Tensor) -> Tensor:
+        n, groups = len(observations), 1
+        units = observations.reshape(n, *image).movedim(axis, 1)
+        for layer, kernel, bias in zip(layers, kernels, biases, strict=True):
+            weight, added = kernel[:num_towers].flatten(0, 1), bias[:num_towers].flatten()
+            units = torch.relu(torch.conv2d(units, weight, added, layer.stride, groups=groups))
+            groups = num_towers
+        return units.reshape(n, num_towers, num_features).transpose(0, 1)
+
+    return see
+
+
+def _define_layers(network: TorchNetwork, shape: NetworkShape, see: Compute, see_actor: Compute) -> None:
+    """Put hidden layers and heads on features.
+
+    Parameters
+    ----------
+    see, see_actor : callable
+        Take observations, (n, observation_size), to the features of all towers, (towers, n, num_features),
+        and of the one that acts, (n, num_features).
+    """
     tensors = network.tensors
     activate = torch.tanh if shape.activation == "tanh" else torch.relu
     weights = [tensors[f"weight_{number}"] for number in range(len(shape.hidden))]
@@ -290,7 +348,7 @@ def torch_mlp(
     num_outputs, is_bounded = shape.num_outputs, shape.is_bounded
 
     def compute(observations: Tensor) -> Tensor:
-        units = observations.expand(len(towers), *observations.shape)
+        units = see(observations)
         for weight, bias in zip(weights, biases, strict=True):
             units = activate(torch.baddbmm(bias, units, weight))
         heads = [
@@ -303,7 +361,7 @@ def torch_mlp(
         return outputs
 
     def compute_actor(observations: Tensor) -> Tensor:
-        units = observations
+        units = see_actor(observations)
         for weight, bias in zip(weights, biases, strict=True):
             units = activate(torch.addmm(bias[0], units, weight[0]))
         outputs = torch.addmm(head_bias[:num_outputs], head_weight[:num_outputs], units.T)
@@ -312,7 +370,6 @@ def torch_mlp(
     network.define(
         shape, mlp_pieces(shape), compute, compute_actor, lambda: mlp_state_dict(shape, network.params)
     )
-    return network
 
 
 def torch_module(

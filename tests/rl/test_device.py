@@ -49,19 +49,19 @@ def test_without_a_usable_device_auto_takes_the_cpu_and_cuda_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "on", "has_module", "engine"),
+    ("wanted", "on", "is_plain", "engine"),
     [
-        ("auto", "cpu", False, "numpy"),
-        ("auto", "cpu", True, "torch"),
-        ("auto", "cuda:0", False, "torch"),
-        ("torch", "cpu", False, "torch"),
-        ("numpy", "cpu", False, "numpy"),
+        ("auto", "cpu", True, "numpy"),
+        ("auto", "cpu", False, "torch"),
+        ("auto", "cuda:0", True, "torch"),
+        ("torch", "cpu", True, "torch"),
+        ("numpy", "cpu", True, "numpy"),
     ],
 )
-def test_numpy_computes_layers_on_the_cpu_and_torch_the_rest(
-    wanted: str, on: str, has_module: bool, engine: str
+def test_numpy_computes_plain_layers_on_the_cpu_and_torch_the_rest(
+    wanted: str, on: str, is_plain: bool, engine: str
 ) -> None:
-    assert choose_engine(wanted, on, has_module) == engine
+    assert choose_engine(wanted, on, is_plain) == engine
 
 
 @pytest.mark.parametrize(
