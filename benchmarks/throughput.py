@@ -6,9 +6,10 @@ All that is compared takes turns on the same core, with the hyperparameters of C
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from one_core import pin
 
 from fdrl_mpi.process import prepare_process
 from fdrl_mpi.rl.hyperparameters import PPOConfig
@@ -60,7 +61,7 @@ def main() -> None:
     from fdrl_mpi.rl.denormals import flush_denormals
 
     facts = machine()
-    facts |= {"pinned_to_core": _pin(), "clock": "processor" if arguments.cpu_time else "wall"}
+    facts |= {"pinned_to_core": pin(), "clock": "processor" if arguments.cpu_time else "wall"}
     flush_denormals()
     if arguments.solve:
         rows, columns = _solve(arguments), SOLVE_COLUMNS
@@ -87,15 +88,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--solve", action="store_true", help=f"time until CartPole returns {SOLVED_RETURN:g}")
     parser.add_argument("--json", action="store_true", help="print a last line of JSON")
     return parser.parse_args()
-
-
-def _pin() -> int | str:
-    """Keep this process and its children on the last core it may use; return that core."""
-    if not hasattr(os, "sched_setaffinity"):
-        return "none"
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return core
 
 
 def _clock(arguments: argparse.Namespace) -> "Clock":

@@ -24,10 +24,11 @@ from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.build_agent import Context, draw_worlds, engine_of, learner_class, make_environment, make_model
 from fdrl_mpi.build_collective import make_collective
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.config import Config
+from fdrl_mpi.config import Config, FedPGConfig
 from fdrl_mpi.envs.contexts import Contexts
 from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.federation.evaluation import Evaluation
+from fdrl_mpi.federation.fedpg import FedPG
 from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.participation import cohort_size, uniform_cohorts
 from fdrl_mpi.federation.round import Parts
@@ -35,8 +36,10 @@ from fdrl_mpi.federation.schedule import budgets
 from fdrl_mpi.federation.synchronous import Evaluations, Plan
 from fdrl_mpi.federation.wire import Company, Wire
 from fdrl_mpi.rl.device import choose_device
+from fdrl_mpi.rl.hyperparameters import ReinforceConfig, SVRPGConfig, pooled
 from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
+from fdrl_mpi.rl.svrpg import SVRPG
 
 RULES = {"mean": Mean}
 SERVERS: dict[str, Callable[[UpdateKind, Any], ServerOptimizer]] = {
@@ -111,7 +114,7 @@ class Builder:
             collective=collective,
             aggregator=aggregator,
             weighting=WEIGHTINGS["uniform" if config.mode == "independent" else config.aggregation.weighting],
-            server=make_server(config, wire, world.num_agents),
+            server=self._server(),
             participants={
                 agent: make_participant(
                     config,
@@ -129,6 +132,17 @@ class Builder:
         evaluations = self._evaluations(parts.has_global_policy)
         plan = make_plan(config, world.num_agents)
         return Rank(parts, plan, evaluations, self.params, self._engine, self._device)
+
+    def _server(self) -> ServerOptimizer:
+        """Make the server's step; one that learns is made on the root alone."""
+        config, own = self._config, self._config.aggregation.server
+        if not isinstance(own, FedPGConfig) or not self._world.is_root:
+            return make_server(config, self.wire, self._world.num_agents)
+        settings = svrpg_settings(config, own)
+        environment = self._environment([{}] * own.num_envs)
+        model = self._model(environment)
+        assert isinstance(model, PolicyModel)
+        return FedPG(SVRPG(settings, model, environment, LocalObjective()), own.lr, config.seed)
 
     def _evaluations(self, has_global_policy: bool) -> Evaluations:
         """Make what evaluates on this rank: the root the published model, else each agent its own."""
@@ -159,11 +173,21 @@ def make_aggregator(config: Config, wire: Wire) -> Aggregator:
 def make_server(config: Config, wire: Wire, num_agents: int) -> ServerOptimizer:
     """Make what turns the aggregate into the next model."""
     own = config.aggregation.server
+    if isinstance(own, FedPGConfig):
+        return Average(wire.kind)
     server = SERVERS[str(own.__struct_config__.tag)](wire.kind, own)
     if wire.company != "controls":
         return server
     participation = cohort_size(num_agents, config.participation.fraction) / num_agents
     return WithControls(server, wire.num_shared, participation)
+
+
+def svrpg_settings(config: Config, own: FedPGConfig) -> SVRPGConfig:
+    """Give the root's learner the agents' settings, and an inner loop of its own."""
+    assert isinstance(config.learner, ReinforceConfig)
+    shared = {name: getattr(config.learner, name) for name in ReinforceConfig.__struct_fields__}
+    inner = {"inner_steps": own.inner_steps, "ratio_range": own.ratio_range}
+    return SVRPGConfig(**shared | inner)
 
 
 def make_participant(
@@ -176,7 +200,7 @@ def make_participant(
     row : float32 array, shape (length of the wire,)
         Where what it hands in is to lie.
     """
-    learner = config.learner
+    learner = pooled(config.learner, environment.num_envs // config.environment.num_envs)
     model = make_model(learner, config.seed, environment, engine, device, row if wire.is_plain else None)
     anchor = None
     if config.objective.kl_coefficient:
@@ -225,6 +249,7 @@ def make_plan(config: Config, num_agents: int) -> Plan:
             learner.budget * (num_agents if is_pooled else 1),
             learner.lr,
             learner.lr_decay_rounds,
+            learner.lr_decay,
         ),
         rounds=config.rounds,
         evaluate_every=config.evaluation.every,

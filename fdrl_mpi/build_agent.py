@@ -41,6 +41,7 @@ LEARNERS = {
     "dqn": "fdrl_mpi.rl.dqn:DQN",
     "svrpg": "fdrl_mpi.rl.svrpg:SVRPG",
     "td": "fdrl_mpi.rl.td:TD",
+    "sac": "fdrl_mpi.rl.sac:SAC",
 }
 
 Context: TypeAlias = dict[str, float]

@@ -17,7 +17,7 @@ from fdrl_mpi.comm.isolated import Isolated
 from fdrl_mpi.comm.node import Node, NodeStack, NodeSum
 from fdrl_mpi.comm.tree import Tree
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.config import CommConfig, Config, GossipConfig
+from fdrl_mpi.config import CommConfig, Config, FedPGConfig, GossipConfig
 from fdrl_mpi.topology import graph
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ GIVES = {
     "tree": View.SUM,
 }
 """What each collective lets be seen at most."""
+
+ROOT_ALONE = ("auto", "gather", "secure_ring", "tree")
+"""Collectives that show the aggregate to the root alone, or can be chosen so."""
 
 GRAPHS = {
     "ring": graph.ring,
@@ -58,6 +61,8 @@ def make_collective(config: Config, world: World, num_params: int, needs: View) 
         return Gossip(world, num_params, mixing_matrix(config.comm.gossip, world.num_agents, config.seed))
     if config.comm.collective == "secure_ring":
         return _secure_ring(config, world, num_params)
+    if config.comm.collective == "auto" and isinstance(config.aggregation.server, FedPGConfig):
+        return Tree(world, num_params, config.comm.fan_out)
     return collective_of(config.comm, world, num_params, needs)
 
 

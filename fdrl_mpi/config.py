@@ -20,6 +20,7 @@ from fdrl_mpi.rl.hyperparameters import (
     QAveragingConfig,
     QLearningConfig,
     ReinforceConfig,
+    SACConfig,
     SVRPGConfig,
     TDConfig,
     Text,
@@ -113,6 +114,19 @@ class YogiConfig(AdamConfig, frozen=True, kw_only=True, tag_field="name", tag="y
     """FedYogi (Reddi et al., ICLR 2021): squares move by their sign, not towards their mean."""
 
 
+class FedPGConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="fedpg"):
+    """FedPG (Fan et al., NeurIPS 2021): the root corrects the mean gradient by episodes of its own."""
+
+    lr: Annotated[Positive, about("step size of the root's Adam")] = 1e-3
+    num_envs: Annotated[Count, about("episodes of an inner step, b", "episodes")] = 4
+    inner_steps: Annotated[
+        int, Meta(ge=0), about("inner steps of a round; 0: drawn anew, geometric with mean B / b + 1")
+    ] = 0
+    ratio_range: Annotated[
+        Positive, about("the inner loop ends where the mean importance ratio is farther from 1")
+    ] = 0.005
+
+
 class ObjectiveConfig(_Section, frozen=True, kw_only=True):
     """What an agent minimises besides its own loss."""
 
@@ -146,7 +160,9 @@ class AggregationConfig(_Section, frozen=True, kw_only=True):
             "gradients at the global one, along which the server steps"
         ),
     ] = "parameters"
-    server: AverageConfig | MomentumConfig | AdagradConfig | AdamConfig | YogiConfig = AverageConfig()
+    server: AverageConfig | MomentumConfig | AdagradConfig | AdamConfig | YogiConfig | FedPGConfig = (
+        AverageConfig()
+    )
 
 
 class GossipConfig(_Section, frozen=True, kw_only=True):
@@ -276,6 +292,7 @@ class Config(_Section, frozen=True, kw_only=True):
         | QAveragingConfig
         | QLearningConfig
         | ReinforceConfig
+        | SACConfig
         | SVRPGConfig
         | TDConfig
     ) = PPOConfig()

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from fdrl_mpi.build import RULES
 from fdrl_mpi.build_collective import GIVES, mixing_matrix
 from fdrl_mpi.config import Config
+from fdrl_mpi.constraints_learning import check_learning
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.rl.hyperparameters import NetworkLearnerConfig, OnPolicyConfig, PPOConfig, ReinforceConfig
 from fdrl_mpi.topology.ring import check_ring_degree
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
@@ -27,13 +27,12 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
     """
     return [
         *_world(world_size, environ),
-        *_budget(config),
         *_fan_out(config),
         *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_secure_ring(config, max(world_size - 1, 1)),
         *_rule(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_mode(config),
-        *_engine(config),
+        *check_learning(config),
     ]
 
 
@@ -52,44 +51,6 @@ def _world(world_size: int, environ: Mapping[str, str]) -> Iterator[Problem]:
             "a world of one rank",
             "rank 0 aggregates and ranks 1 to K train, so there is no agent",
             f"start with: {LAUNCH} (add --oversubscribe where ranks exceed cores)",
-        )
-
-
-def _budget(config: Config) -> Iterator[Problem]:
-    learner, num_envs = config.learner, config.environment.num_envs
-    if isinstance(learner, ReinforceConfig):
-        yield from _episodes(learner, num_envs)
-    if not isinstance(learner, OnPolicyConfig):
-        return
-    rollout = learner.num_steps * num_envs
-    if learner.budget % rollout:
-        nearest = max(round(learner.budget / rollout), 1) * rollout
-        yield Problem(
-            f"learner.budget = {learner.budget} with rollouts of {rollout} steps",
-            f"a round is made of whole rollouts (learner.num_steps = {learner.num_steps} "
-            f"x environment.num_envs = {num_envs})",
-            f"choose a multiple of {rollout}, for example {nearest}",
-        )
-    if isinstance(learner, PPOConfig) and rollout % learner.num_minibatches:
-        yield Problem(
-            f"learner.num_minibatches = {learner.num_minibatches} with rollouts of {rollout} steps",
-            "minibatches of a rollout have the same size",
-            f"choose a divisor of {rollout}",
-        )
-
-
-def _episodes(learner: ReinforceConfig, num_envs: int) -> Iterator[Problem]:
-    if learner.batch_episodes % num_envs:
-        yield Problem(
-            f"learner.batch_episodes = {learner.batch_episodes} with environment.num_envs = {num_envs}",
-            "every environment plays the same number of episodes of a batch",
-            f"choose a multiple of {num_envs}, or another environment.num_envs",
-        )
-    if learner.budget % learner.batch_episodes:
-        yield Problem(
-            f"learner.budget = {learner.budget} with batches of {learner.batch_episodes} episodes",
-            "a round is made of whole batches",
-            f"choose a multiple of {learner.batch_episodes}",
         )
 
 
@@ -159,11 +120,14 @@ def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
         fraction_bits(num_agents, secure.range)
     except ValueError as error:
         yield Problem(f"comm.secure.range = {secure.range}", str(error), "choose a smaller comm.secure.range")
-    if config.aggregation.weighting == "episodes":
+    is_bounded = config.algorithm not in ("reinforce", "svrpg")
+    if config.aggregation.weighting in ("episodes", "returns") or (
+        config.aggregation.weighting == "samples" and not is_bounded
+    ):
         yield Problem(
-            "aggregation.weighting = episodes with comm.collective = secure_ring",
+            f"aggregation.weighting = {config.aggregation.weighting} with comm.collective = secure_ring",
             "their number has no public bound near what agents reach, so shares would lose their last bits",
-            "set aggregation.weighting to samples or uniform",
+            f"set aggregation.weighting to {'samples or uniform' if is_bounded else 'uniform'}",
         )
     if secure.identity == "roster" and not secure.roster:
         yield Problem(
@@ -197,41 +161,4 @@ def _mode(config: Config) -> Iterator[Problem]:
             f'mode = "centralised" with participation.fraction = {config.participation.fraction}',
             "one learner has all the worlds, so there are no cohorts to draw",
             "set participation.fraction to 1.0",
-        )
-
-
-def _engine(config: Config) -> Iterator[Problem]:
-    learner = config.learner
-    if not isinstance(learner, NetworkLearnerConfig):
-        return
-    if learner.engine == "numpy" and learner.device == "cuda":
-        yield Problem(
-            'learner.engine = "numpy" with learner.device = "cuda"',
-            "the numpy engine computes on the CPU",
-            'set learner.engine to "auto" or "torch", or learner.device to "cpu"',
-        )
-    if learner.engine == "numpy" and learner.network.module:
-        yield Problem(
-            f'learner.engine = "numpy" with learner.network.module = "{learner.network.module}"',
-            "a module is differentiated by torch",
-            'set learner.engine to "auto" or "torch"',
-        )
-    yield from _convolutions(learner)
-
-
-def _convolutions(learner: NetworkLearnerConfig) -> Iterator[Problem]:
-    if not learner.network.convolutions:
-        return
-    chosen = f"learner.network.convolutions = {[list(layer) for layer in learner.network.convolutions]}"
-    if learner.engine == "numpy":
-        yield Problem(
-            f'learner.engine = "numpy" with {chosen}',
-            "convolutions are computed and differentiated by torch",
-            'set learner.engine to "auto" or "torch", or learner.network.convolutions to []',
-        )
-    if learner.network.module:
-        yield Problem(
-            f'learner.network.module = "{learner.network.module}" with {chosen}',
-            "a module of your own is the whole network, nothing is put in front of it",
-            "put the convolutions into the module, or set learner.network.convolutions to []",
         )

@@ -1,4 +1,7 @@
-"""Play a run's policies: the global one in every world, each agent's own one in all agents' worlds."""
+"""Play a run's policies: the global one in every world, each agent's own one in all agents' worlds.
+
+With --fine-tune also the global one that each agent has trained on, alone, in its own world.
+"""
 
 import argparse
 import json
@@ -22,11 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     prepare_process()
     from fdrl_mpi.cross_evaluation import CrossEvaluator
+    from fdrl_mpi.rl.denormals import flush_denormals
     from fdrl_mpi.trained_run import load_trained_run
 
+    flush_denormals()
     try:
         run = load_trained_run(options.run, options.round)
-        evaluator = CrossEvaluator(run, options.episodes, options.unseen)
+        evaluator = CrossEvaluator(run, options.episodes, options.unseen, options.fine_tune)
     except (ConfigError, OSError, ValueError) as error:
         print(f"fdrl_mpi.evaluate: {error}", file=sys.stderr)
         return REFUSED
@@ -56,6 +61,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=16,
         metavar="N",
         help="worlds that no agent trained on, for the global policy (default: 16)",
+    )
+    parser.add_argument(
+        "--fine-tune",
+        type=_at_least(0),
+        default=0,
+        metavar="WORK",
+        help="let each agent train the global policy on in its own world, for so many steps, episodes or "
+        "sweeps, in whichever its learner counts, rounded up to what it can spend (default: 0)",
     )
     parser.add_argument(
         "--round", type=_at_least(1), metavar="R", help="checkpoint to use (default: the newest whole one)"
@@ -94,7 +107,7 @@ def format_text(result: "CrossEvaluation") -> str:
     if table is None:
         num_agents = len(result.worlds)
         table = [f"The table of {num_agents} x {num_agents} returns is too wide to print; --json has it."]
-    blocks = [[_title(result)], per_world, _global_lines(result), table]
+    blocks = [[_title(result)], per_world, _summary(result), table]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -112,34 +125,68 @@ def _per_world(result: "CrossEvaluation", with_means: bool) -> list[str]:
     if result.shared is not None:
         columns.append(["global policy", *_spreads(result.shared)])
     table = result.table()
-    if result.own is not None and table is not None:
-        columns.append(["own policy", *_spreads(result.own.diagonal().T)])
-        if with_means:
-            decimals = _decimals(table)
-            columns.append(["own, all worlds", *_numbers(table.mean(axis=1), decimals)])
-            columns.append(["all policies here", *_numbers(table.mean(axis=0), decimals)])
+    own = result.own_at_home()
+    if own is not None:
+        columns.append(["own policy", *_spreads(own)])
+    if result.fine_tuned is not None:
+        columns.append(["fine-tuned", *_spreads(result.fine_tuned)])
+    if table is not None and with_means:
+        decimals = _decimals(table)
+        columns.append(["own, all worlds", *_numbers(table.mean(axis=1), decimals)])
+        columns.append(["all policies here", *_numbers(table.mean(axis=0), decimals)])
     contexts = [[name, *(f"{world[name]:.3g}" for world in result.worlds)] for name in result.worlds[0]]
     lines = _aligned(columns + contexts)
     lines = lines if _fits(lines) else _aligned(columns)
     return ["Return in each agent's world, mean +- standard deviation of its episodes:", *lines]
 
 
-def _global_lines(result: "CrossEvaluation") -> list[str]:
+def _summary(result: "CrossEvaluation") -> list[str]:
+    """Say how good each kind of policy is on average, and where it is worst."""
+    lines = []
     if result.shared is None:
-        return ["There is no global policy: every agent of this run has a model of its own."]
-    decimals, means = _decimals(result.shared), result.shared.mean(axis=1)
-    worst = int(means.argmin())
-    lines = [
-        f"Global policy in the agents' worlds: mean {means.mean():.{decimals}f}, "
-        f"worst {means[worst]:.{decimals}f} (agent {worst + 1})"
-    ]
+        lines.append(f"There is no global policy: {_why_not_global(result)}.")
+    else:
+        lines.append(f"Global policy in the agents' worlds: {_mean_and_worst(result.shared)}")
     if result.unseen is not None:
-        means = result.unseen.mean(axis=1)
+        decimals, means = _decimals(result.unseen), result.unseen.mean(axis=1)
         lines.append(
             f"Global policy in {len(means)} worlds that no agent trained on: "
             f"mean {means.mean():.{decimals}f}, worst {means.min():.{decimals}f}"
         )
-    return lines
+    own = result.own_at_home()
+    if own is not None:
+        lines.append(f"Own policies, each in its agent's world: {_mean_and_worst(own)}")
+    return [*lines, *_fine_tuning_lines(result)]
+
+
+def _why_not_global(result: "CrossEvaluation") -> str:
+    if result.run.policies.common == "part":
+        return "what agents have in common is not enough to act"
+    return "every agent of this run has a model of its own"
+
+
+def _fine_tuning_lines(result: "CrossEvaluation") -> list[str]:
+    """Say what was spent on which model, and what came of it."""
+    tuning, run = result.fine_tuning, result.run
+    if tuning is None:
+        return []
+    if result.fine_tuned is None:
+        return ["Nothing is fine-tuned: agents of this run have no model in common to begin with."]
+    begins = {"model": "the global policy", "part": "what is common and the agent's own part"}
+    spent = f"{tuning.work} {tuning.unit} of {run.config.algorithm}"
+    rounded = "" if tuning.work == tuning.asked else f", the least it can spend from {tuning.asked} on"
+    if tuning.learning_starts:
+        rounded += f"; the first {tuning.learning_starts} only fill a memory"
+    return [
+        f"Fine-tuned policies, each in its agent's world: {_mean_and_worst(result.fine_tuned)}",
+        f"    from {begins[run.policies.common]}, by {spent}{rounded}",
+    ]
+
+
+def _mean_and_worst(returns: "DoubleArray") -> str:
+    decimals, means = _decimals(returns), returns.mean(axis=1)
+    worst = int(means.argmin())
+    return f"mean {means.mean():.{decimals}f}, worst {means[worst]:.{decimals}f} (agent {worst + 1})"
 
 
 def _table(result: "CrossEvaluation") -> list[str] | None:

@@ -126,6 +126,7 @@ def trained_policy(run: "TrainedRun", agent: int | None) -> Policy:
         "agent": agent,
         "environment": run.config.environment.id,
         "context": None if agent is None else world,
+        "federated": _federated(run),
         **_space_facts(environment, run.config.environment.id),
         **_network_facts(model, run.config.learner),
         "log_std": tensors["log_std"].tolist() if "log_std" in tensors else None,
@@ -148,6 +149,12 @@ def _model(run: "TrainedRun", agent: int | None) -> "FloatVector":
     if not 1 <= agent <= policies.num_agents:
         raise ValueError(f"{path}: there is no agent {agent}\n    choose --agent 1 to {policies.num_agents}")
     return policies.own[agent - 1]
+
+
+def _federated(run: "TrainedRun") -> Any:
+    """Name what agents have in common; in a global policy, the rest is as the run began."""
+    share = {"model": "all", "part": getattr(run.config.learner, "share", "all"), "nothing": None}
+    return share[run.policies.common]
 
 
 def _space_facts(environment: "VectorEnv", environment_id: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.build_agent import engine_of, make_model
@@ -11,6 +12,9 @@ from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
 from fdrl_mpi.record.run_directory import RunDirectory
 from fdrl_mpi.rl.model import Model
+
+Common = Literal["model", "part", "nothing"]
+"""What agents' models have in common when a round begins: all of it, a part, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,26 @@ class Policies:
     shared : array or None
         The published or the centralised model; None where agents learn alone.
     own : list of arrays, length K or 0
-        Agent k's own model is ``own[k - 1]``: what its last training left; empty if it has none.
+        Agent k's own model is ``own[k - 1]``: what its last training left, or what was published with its
+        own part, where there is one; empty if it has none.
     num_agents : int
         K.
+    common : "model", "part" or "nothing"
     """
 
     shared: FloatVector | None
     own: list[FloatVector]
     num_agents: int
+    common: Common = "nothing"
+
+    def begins(self) -> list[FloatVector]:
+        """List what each agent's next training begins with: what is common, and its own part of the rest.
+
+        Empty where nothing is common.
+        """
+        if self.common == "part":
+            return self.own
+        return [self.shared] * self.num_agents if self.common == "model" and self.shared is not None else []
 
 
 @dataclass(frozen=True)
@@ -116,20 +132,21 @@ def _newest(directory: RunDirectory, config: Config, store: CheckpointStore) -> 
 
 
 def _policies(store: CheckpointStore, round: int) -> Policies:
-    """Read every file of a checkpoint.
+    """Read every file of a checkpoint: see `federation.persistence` for what lies where.
 
     An agent's ``model`` is what it goes on from, where that is its own; else its learner holds what its last
-    training left.
+    training left. What is published is a model only where no agent has one of its own; where it is something
+    else and yet enough to act, the root's ``model`` is what it stands for.
     """
     num_agents = len(store.manifest(round).digests) - 1
     root, *agents = [store.load(round, store.file_for(agent)) for agent in range(num_agents + 1)]
+    is_personal = any("model" in state for state in agents)
     try:
-        own = [state["model"] if "model" in state else state["learner"]["params"] for state in agents]
+        own = [state["model"] if is_personal else state["learner"]["params"] for state in agents]
     except KeyError:  # a centralised learner is one for all agents
         own = []
-    shared = root["model"] if "model" in root else root.get("params")
-    if shared is not None and own and len(shared) != len(own[0]):
-        shared = None  # what is published is not enough to act
+    shared = root["model"] if "model" in root else None if is_personal else root.get("params")
     if shared is None and not own:
         raise DamagedCheckpoint(f"round {round}: holds no model")
-    return Policies(shared, own, num_agents)
+    common: Common = "nothing" if "params" not in root else "part" if is_personal else "model"
+    return Policies(shared, own, num_agents, common)

@@ -140,3 +140,20 @@ def test_secure_sum_that_protects_nobody_is_refused(changes, agents, said):
     assert _problems(*secure, world_size=17) == []
     (problem,) = _problems(*secure, *changes, world_size=agents + 1)
     assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("learner.budget", "1001", "choose a multiple of 8, for example 1000"),
+        ("learner.buffer_size", "100", "cannot remember one batch"),
+        ("learner.learning_starts", "255", "set learner.learning_starts to 256 or more"),
+        ("learner.network.module", "mine:Module", "not one module"),
+        ("objective.kl_coefficient", "0.1", "objective.proximal"),
+    ],
+)
+def test_soft_actor_critic_that_cannot_work_is_refused(key: str, value: str, said: str) -> None:
+    sac = [("learner.name", "sac"), ("environment.id", "Pendulum-v1")]
+    assert _problems(*sac) == []
+    [problem] = _problems(*sac, (key, value))
+    assert said in str(problem)

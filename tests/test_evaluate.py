@@ -9,24 +9,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build_agent import make_environment, make_model
-from fdrl_mpi.config import Config, EnvironmentConfig
-from fdrl_mpi.config_file import to_toml
+from fdrl_mpi.build import make_wire
+from fdrl_mpi.build_agent import learner_class, make_environment, make_model
+from fdrl_mpi.config import AggregationConfig, CommConfig, Config, EnvironmentConfig, ObjectiveConfig
+from fdrl_mpi.config_file import read, to_toml
 from fdrl_mpi.cross_evaluation import CrossEvaluation, CrossEvaluator
 from fdrl_mpi.evaluate import WIDTH, format_text, main
 from fdrl_mpi.federation.evaluation import Evaluation
+from fdrl_mpi.fine_tuning import FineTuning, least_work
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.run_directory import RunDirectory
 from fdrl_mpi.record.state_file import write_state
-from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig
-from fdrl_mpi.rl.model import PolicyModel
+from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig, QLearningConfig
+from fdrl_mpi.rl.learner import Budget
+from fdrl_mpi.rl.model import Model, PolicyModel
 from fdrl_mpi.rl.network import NetworkShape, actor_critic_shape, initialise_mlp, mlp_layout
+from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.streams import stream
 from fdrl_mpi.trained_run import Policies, TrainedRun, load_trained_run
 
 SMALL = PPOConfig(network=NetworkConfig(hidden=(4,)))
+QUICK = PPOConfig(network=NetworkConfig(hidden=(4,)), num_steps=16, num_epochs=2, lr=0.01)
 SHAPE = actor_critic_shape(4, 2, 0, (4,), "tanh", False, observation_shape=(4,))
 ONE_WORLD = EnvironmentConfig(heterogeneity={})
 
@@ -70,10 +76,6 @@ def write_run(
     path: Path, config: Config, shared: FloatVector, own: list[FloatVector], round: int = 10
 ) -> Path:
     """Write what a run of `config` leaves; a federated agent's learner differs from the published model."""
-    path.mkdir(exist_ok=True)
-    RunDirectory(path).config.write_text(to_toml(config))
-    store = CheckpointStore(path, keep=3)
-    staging = store.prepare(round)
     states: list[dict[str, Any]] = [{} if config.mode == "independent" else {"params": shared}]
     for agent, params in enumerate(own, 1):
         if config.mode == "independent":
@@ -83,14 +85,53 @@ def write_run(
             states.append({"learner": {}})
         else:
             states.append({"learner": {"params": params}})
+    return write_states(path, config, states, round)
+
+
+def write_states(path: Path, config: Config, states: list[dict[str, Any]], round: int = 10) -> Path:
+    """Write a checkpoint: the root's state and each agent's."""
+    path.mkdir(exist_ok=True)
+    RunDirectory(path).config.write_text(to_toml(config))
+    store = CheckpointStore(path, keep=3)
+    staging = store.prepare(round)
     files = {store.file_for(agent): state for agent, state in enumerate(states)}
     digests = {file: write_state(staging / file, state) for file, state in files.items()}
-    store.commit(round, digests, {"agents": len(own)})
+    store.commit(round, digests, {"agents": len(states) - 1})
     return path
 
 
-def evaluate(path: Path, episodes: int = 2, unseen: int = 0) -> CrossEvaluation:
-    return CrossEvaluator(load_trained_run(path), episodes, unseen).run(lambda what: None)
+def model_of(config: Config) -> Model:
+    environment = make_environment(config.environment, [{}])
+    return make_model(config.learner, config.seed, environment, "numpy", "cpu")
+
+
+def write_published(
+    path: Path, config: Config, shared: FloatVector, own: list[FloatVector], company: float = 0.0
+) -> Path:
+    """Write what a run leaves that publishes what its wire says; `company` fills what goes with a model.
+
+    What does not travel is `shared` in the root's model, and an agent's own in the agent's.
+    """
+    wire = make_wire(config, model_of(config))
+    published = np.full(wire.length, company, np.float32)
+    wire.parameters(published)[:] = wire.shared(shared)
+    root: dict[str, Any] = {"server": {}}
+    states: list[dict[str, Any]] = [{"learner": {"params": params}} for params in own]
+    is_global = config.comm.collective != "gossip"
+    if is_global:
+        root["params"] = published
+    if is_global and wire.acts and not wire.is_plain:
+        root["model"] = wire.model(published, shared)
+    for state, params in zip(states, own, strict=True):
+        if not is_global:
+            state["params"] = published
+        if not (is_global and wire.is_whole):
+            state["model"] = wire.model(published, params)
+    return write_states(path, config, [root, *states])
+
+
+def evaluate(path: Path, episodes: int = 2, unseen: int = 0, fine_tune: int = 0) -> CrossEvaluation:
+    return CrossEvaluator(load_trained_run(path), episodes, unseen, fine_tune).run(lambda what: None)
 
 
 @pytest.fixture
@@ -101,8 +142,9 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _unchanged_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep this process's thread variables as they are."""
+    """Keep this process's thread variables and its arithmetic as they are."""
     monkeypatch.setattr("fdrl_mpi.evaluate.prepare_process", lambda: None)
+    monkeypatch.setattr("fdrl_mpi.rl.denormals.flush_denormals", lambda: False)
 
 
 def refuse_constant(name: str) -> None:
@@ -312,6 +354,7 @@ def test_checkpoint_replaced_while_it_is_read_leads_to_the_new_one(
         (["{tmp}/run", "--round", "7"], "has no checkpoint of round 7, but of 10"),
         (["{tmp}/run", "--episodes", "0"], "0 is not a whole number of at least 1"),
         (["{tmp}/run", "--unseen", "few"], "few is not a whole number of at least 0"),
+        (["{tmp}/run", "--fine-tune", "-1"], "-1 is not a whole number of at least 0"),
         (["{tmp}/misfit"], "describes a model of 9155 parameters, the checkpoint has 55"),
         (["{tmp}/unknown"], "gravityy"),
     ],
@@ -333,6 +376,191 @@ def test_bad_input_is_refused_with_a_message(
     assert (status, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_model_comes_with_control_variates_and_is_told_from_them(tmp_path: Path) -> None:
+    config = Config(learner=SMALL, objective=ObjectiveConfig(control_variates=True))
+    path = write_published(tmp_path / "run", config, model(0), [model(1), model(2)], company=7.0)
+    policies = load_trained_run(path).policies
+    assert policies.common == "model"
+    np.testing.assert_array_equal(policies.shared, model(0))
+    np.testing.assert_array_equal(policies.own, [model(1), model(2)])
+
+
+def test_table_comes_in_pairs_with_weights_and_is_told_from_them(tmp_path: Path) -> None:
+    config = Config(
+        environment=EnvironmentConfig(id="WindyCliff", heterogeneity={}),
+        learner=QLearningConfig(),
+        aggregation=AggregationConfig(weighting="visits"),
+    )
+    table, *own = (stream(agent, "table").random(64, np.float32) for agent in range(3))
+    policies = load_trained_run(write_published(tmp_path / "run", config, table, own, company=7.0)).policies
+    assert policies.common == "model"
+    np.testing.assert_array_equal(policies.shared, table)
+    np.testing.assert_array_equal(policies.own, own)
+
+
+def test_with_a_shared_actor_agents_act_alike_and_keep_their_critics(tmp_path: Path) -> None:
+    config = Config(learner=replace(SMALL, share="actor"))
+    path = write_published(tmp_path / "run", config, model(0), [model(1), model(2)])
+    result = evaluate(path)
+    policies, critic = result.run.policies, model_of(config).pieces["critic.0.weight"]
+    assert policies.common == "part"
+    np.testing.assert_array_equal(policies.begins()[1][critic], model(2)[critic])
+    assert result.own is not None
+    np.testing.assert_array_equal(result.own[0], result.shared)
+    np.testing.assert_array_equal(result.own[1], result.shared)
+
+
+@pytest.mark.parametrize("control_variates", [False, True])
+def test_with_a_shared_trunk_there_are_personal_models_only(
+    tmp_path: Path, control_variates: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = ObjectiveConfig(control_variates=control_variates)
+    config = Config(learner=replace(QUICK, share="trunk"), objective=objective)
+    path = write_published(tmp_path / "run", config, model(0), [model(1), model(2)])
+    policies = load_trained_run(path).policies
+    assert (policies.shared, policies.common) == (None, "part")
+    trunk, head = (model_of(config).pieces[name] for name in ("actor.0.weight", "actor.2.weight"))
+    np.testing.assert_array_equal(policies.own[1][trunk], model(0)[trunk])
+    np.testing.assert_array_equal(policies.own[1][head], model(2)[head])
+    text, answer = printed(capsys, str(path), "--fine-tune", "128")
+    assert "no global policy: what agents have in common is not enough to act" in text
+    assert "from what is common and the agent's own part, by 128 steps of ppo" in text
+    assert len(answer["fine_tuned_returns"]) == 2
+
+
+def test_part_that_is_as_long_as_a_model_is_no_model(tmp_path: Path) -> None:
+    config = Config(learner=replace(SMALL, share="trunk"), objective=ObjectiveConfig(control_variates=True))
+    own = [model(1), model(2)]
+    states: list[dict[str, Any]] = [{"learner": {"params": params}, "model": params} for params in own]
+    path = write_states(tmp_path / "run", config, [{"params": model(0)}, *states])
+    assert load_trained_run(path).policies.shared is None
+
+
+LEARNERS = {
+    "ppo": {"learner.num_steps": "16", "learner.num_epochs": "2", "learner.budget": "128"},
+    "a2c": {},
+    "reinforce": {},
+    "svrpg": {"learner.inner_steps": "1"},
+    "dqn": {"learner.learning_starts": "32", "learner.batch_size": "16"},
+    "sac": {"environment.id": "Pendulum-v1"},
+    "q_learning": {"environment.id": "WindyCliff"},
+    "q_averaging": {"environment.id": "RandomMDP"},
+    "td": {"environment.id": "RewardProcess"},
+}
+
+
+def configured(name: str, others: dict[str, str]) -> Config:
+    settings = {"learner.name": name, "environment.heterogeneity": "{}", **LEARNERS[name], **others}
+    return read([], list(settings.items()))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_least_work_is_what_a_learner_spends(name: str) -> None:
+    config = configured(name, {})
+    num_envs, least = config.environment.num_envs, least_work(config)
+    environment = make_environment(config.environment, [{}] * num_envs)
+    model = make_model(config.learner, 0, environment, "numpy", "cpu")
+    learner = learner_class(name)(config.learner, model, environment, LocalObjective())
+    stats = learner.train(Budget(least, config.learner.lr, stream(0, "train")))
+    spent = {"steps": stats.env_steps, "episodes": len(stats.episodes), "sweeps": stats.gradient_steps}
+    inner = num_envs if name == "svrpg" else 0  # episodes of its inner loop are not in the budget
+    assert spent[learner.unit] - inner == least
+    assert learner.train(Budget(least - 1, config.learner.lr, stream(0, "train"))).gradient_steps == 0
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "q_averaging"])
+def test_fine_tuning_without_work_leaves_the_global_model(tmp_path: Path, name: str) -> None:
+    config = configured(name, {})
+    size = len(model_of(config).params)
+    shared, own = (stream(number, "model").random(size, np.float32) for number in range(2))
+    tuning = FineTuning(load_trained_run(write_run(tmp_path / "run", config, shared, [own, own])), 0)
+    assert tuning.work == 0
+    np.testing.assert_array_equal(tuning.model(1), shared)
+    np.testing.assert_array_equal(tuning.model(2), shared)
+
+
+def test_fine_tuning_in_tiny_steps_earns_what_the_global_model_does(tmp_path: Path) -> None:
+    config = Config(learner=replace(QUICK, lr=1e-12))
+    path = write_run(tmp_path / "run", config, model(0), [model(1), model(2), model(3)])
+    result = evaluate(path, fine_tune=256)
+    np.testing.assert_array_equal(result.fine_tuned, result.shared)
+    np.testing.assert_allclose(FineTuning(result.run, 256).model(2), model(0), rtol=0.0, atol=1e-9)
+
+
+def test_fine_tuning_is_reproducible_and_changes_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_run(tmp_path / "run", Config(learner=QUICK), model(0), [model(1), model(2)])
+    first = printed(capsys, str(path), "--fine-tune", "1000")
+    assert printed(capsys, str(path), "--fine-tune", "1000") == first
+    text, answer = first
+    assert "from the global policy, by 1024 steps of ppo, the least it can spend from 1000 on" in text
+    assert (answer["fine_tuning_work"], answer["fine_tuning_unit"]) == (1024, "steps")
+    assert answer["fine_tuned_mean_return"] == pytest.approx(np.mean(answer["fine_tuned_returns"]))
+    without = printed(capsys, str(path))[1]
+    tuned = {name for name in answer if name.startswith("fine_tun")}
+    assert {name for name in answer if answer[name] != without[name]} == tuned
+    assert all(without[name] is None for name in tuned)
+
+
+def test_agents_fine_tune_in_their_own_worlds(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", Config(learner=QUICK), model(0), [model(1), model(2)])
+    tuning = FineTuning(load_trained_run(path), 128)
+    assert not np.array_equal(tuning.model(1), tuning.model(2))
+    assert not np.array_equal(tuning.model(1), model(0))
+
+
+def test_exact_sweeps_fine_tune_to_the_best_policy_of_a_world(tmp_path: Path) -> None:
+    config = configured("q_averaging", {"learner.lr": "1.0"})
+    worst = -model_of(config).params
+    worst[0::5] = 1.0
+    result = evaluate(write_run(tmp_path / "run", config, worst, [worst, worst]), fine_tune=200)
+    assert result.fine_tuned is not None
+    assert result.shared is not None
+    assert result.fine_tuned.mean() > result.shared.mean() + 1.0
+
+
+def test_steps_that_only_fill_a_memory_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = configured("dqn", {"environment.num_envs": "4"})
+    own = [model_of(config).params] * 2
+    path = write_run(tmp_path / "run", config, own[0], own)
+    text, answer = printed(capsys, str(path), "--fine-tune", "24")
+    assert "by 24 steps of dqn; the first 32 only fill a memory" in text
+    assert answer["fine_tuned_returns"] == answer["global_returns"]
+
+
+def test_centralised_model_is_fine_tuned_by_each_agent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config(learner=QUICK, mode="centralised")
+    path = write_run(tmp_path / "run", config, model(0), [model(1), model(2)])
+    text, answer = printed(capsys, str(path), "--fine-tune", "128")
+    assert "by 128 steps of ppo\n" in text
+    assert len(answer["fine_tuned_returns"]) == 2
+
+
+def test_without_anything_in_common_nothing_is_fine_tuned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = Config(learner=QUICK, mode="independent")
+    gossip = Config(learner=replace(QUICK, share="trunk"), comm=CommConfig(collective="gossip"))
+    write_run(tmp_path / "alone", alone, model(0), [model(1), model(2)])
+    write_published(tmp_path / "gossip", gossip, model(0), [model(1), model(2)])
+    for name in ("alone", "gossip"):
+        text, answer = printed(capsys, str(tmp_path / name), "--fine-tune", "128")
+        assert "no model in common to begin with" in text
+        assert "fine-tuned" not in text.splitlines()[3]
+        assert (answer["fine_tuned_returns"], answer["fine_tuned_mean_return"]) == (None, None)
+
+
+def test_fine_tuning_that_diverges_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(learner=replace(QUICK, lr=1e30))
+    path = write_run(tmp_path / "run", config, model(0), [model(1)])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(FineTuning(load_trained_run(path), 128).model(1), model(0))
+    assert "agent 1: its fine-tuning diverged" in caplog.text
 
 
 def test_network_fits_the_environment() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from safetensors import safe_open
 
 from fdrl_mpi.arrays import FloatVector
@@ -17,7 +18,7 @@ from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.export import main
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.state_file import write_state
-from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig
+from fdrl_mpi.rl.hyperparameters import DQNConfig, LearnerConfig, NetworkConfig, PPOConfig, QLearningConfig
 from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.streams import stream
 from fdrl_mpi.trained_run import load_trained_run
@@ -128,6 +129,8 @@ def write_run(path: Path, config: Config, num_agents: int = 2) -> Path:
         is_trained = config.mode != "centralised" or agent == 1
         if config.mode == "independent":
             state = shared | learner if agent else {}
+        elif getattr(config.learner, "share", "all") != "all" and agent:
+            state = learner | {"model": model(agent, size)}
         else:
             state = (learner if is_trained else {"learner": {}}) if agent else shared
         digests[store.file_for(agent)] = write_state(staging / store.file_for(agent), state)
@@ -141,7 +144,8 @@ def model(number: int, size: int) -> FloatVector:
 
 def num_params(config: Config) -> int:
     environment = make_environment(config.environment, [{}])
-    return len(make_model(config.learner, 0, environment, engine_of(config.learner, "cpu"), "cpu").params)
+    engine = engine_of(config.learner, "cpu")
+    return len(make_model(config.learner, 0, environment, engine, "cpu").params)
 
 
 def facts_in(folder: Path) -> dict[str, Any]:
@@ -208,6 +212,32 @@ def test_order_of_an_observation_is_told(environment_id: str, order: str, tmp_pa
     config = Config(environment=EnvironmentConfig(id=environment_id, heterogeneity={}))
     assert main([str(write_run(tmp_path / "run", config))]) == 0
     assert order in facts_in(tmp_path / "run" / "exported")["observation_order"]
+
+
+@pytest.mark.parametrize(
+    ("learner", "environment_id", "rule"),
+    [
+        (QLearningConfig(), "WindyCliff", "the largest entry in the state's row of q, counted from 0"),
+        (DQNConfig(), "CartPole-v1", "the largest output of q, counted from 0"),
+        (DQNConfig(dueling=True), "CartPole-v1", "the largest output of advantage, counted from 0"),
+        (CARTPOLE.learner, "CartPole-v1", "the actor's largest output, counted from 0"),
+    ],
+)
+def test_what_decides_on_an_action_is_named(
+    learner: LearnerConfig, environment_id: str, rule: str, tmp_path: Path
+) -> None:
+    world = EnvironmentConfig(id=environment_id, heterogeneity={})
+    assert main([str(write_run(tmp_path / "run", Config(environment=world, learner=learner)))]) == 0
+    assert facts_in(tmp_path / "run" / "exported")["greedy_action"].endswith(f"index of {rule}")
+
+
+def test_what_is_federated_is_told(tmp_path: Path) -> None:
+    part = Config(learner=replace(CARTPOLE.learner, share="actor"))
+    alone = Config(learner=CARTPOLE.learner, mode="independent")
+    for number, (config, told) in enumerate([(CARTPOLE, "all"), (part, "actor"), (alone, None)]):
+        path = write_run(tmp_path / str(number), config)
+        assert main([str(path), "--agent", "1"]) == 0
+        assert facts_in(path / "exported")["federated"] == told
 
 
 def test_metadata_repeats_the_facts_as_text(tmp_path: Path) -> None:

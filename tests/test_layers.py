@@ -19,7 +19,7 @@ FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams
 MAY_IMPORT = {
     # command lines, and what only one of them needs
     "train": "command_line comm config config_file federation.interrupt logs session",
-    "evaluate": "config_file cross_evaluation trained_run",
+    "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",
     "export": "build_agent config_file envs record rl trained_run",
     "reproduce": "comm logs published",
@@ -32,9 +32,11 @@ MAY_IMPORT = {
     "session": (
         "build build_agent comm config config_file constraints federation logs progress record resumption rl"
     ),
-    "cross_evaluation": "build_agent federation trained_run",
+    "cross_evaluation": "build_agent federation fine_tuning trained_run",
+    "fine_tuning": "build_agent config rl trained_run",
     "trained_run": "build_agent config config_file envs record rl",
-    "constraints": "build build_collective config federation privacy rl.hyperparameters topology",
+    "constraints": "build build_collective config constraints_learning federation privacy topology",
+    "constraints_learning": "build_collective config rl.hyperparameters",
     "build": "aggregation build_agent build_collective comm config envs federation rl",
     "build_collective": "aggregation comm config topology",
     "build_agent": "config envs rl",
@@ -71,7 +73,7 @@ LIBRARIES = {
     "gymnasium": "envs",
     "matplotlib": "reporting",
     "safetensors": "export",
-    "msgspec": "command_line config config_file envs.heterogeneity rl.hyperparameters schema",
+    "msgspec": "build command_line config config_file envs.heterogeneity rl.hyperparameters schema",
 }
 """Where each library is imported; anywhere else only for type checkers."""
 

@@ -21,20 +21,35 @@ DIRECTIONS: Mapping[str, Callable[[FloatVector, FloatVector], FloatVector]] = {
 class ServerOptimizer(Protocol):
     """Makes the next global model from the last one and the aggregate of what agents handed in.
 
-    Works coordinate by coordinate, so that every rank may step a slice of the model.
+    Works coordinate by coordinate, so that every rank may step a slice of the model; one that does not needs
+    a collective that shows the aggregate to the root alone.
     """
 
     def step(self, params: FloatVector, aggregate: FloatVector, columns: slice) -> FloatVector:
         """Return the next model's `columns`; `params` and `aggregate` are those of the last one's."""
 
+    def measure(self) -> Mapping[str, float]:
+        """Return what there is to record of the last step, by the names of the record."""
+
     def get_state(self) -> State:
-        """Return "start", where this rank's columns begin, and arrays over them; empty without a state."""
+        """Return "start", where this rank's columns begin, and arrays over them; empty without a state.
+
+        Without "start" the state is whole.
+        """
 
     def set_state(self, state: State) -> None:
         """Go on from arrays over the whole model."""
 
 
-class Average:
+class _Silent:
+    """A server with nothing to record."""
+
+    def measure(self) -> Mapping[str, float]:
+        """Return nothing."""
+        return {}
+
+
+class Average(_Silent):
     """Move by `lr` times the mean update; with 1 the next model is the mean of the local models (FedAvg)."""
 
     def __init__(self, kind: UpdateKind = "parameters", lr: float = 1.0) -> None:
@@ -54,7 +69,7 @@ class Average:
         """Do nothing: there is no state."""
 
 
-class _Stateful:
+class _Stateful(_Silent):
     """A server optimiser that remembers vectors; each rank remembers its own columns."""
 
     names: tuple[str, ...]
@@ -185,6 +200,9 @@ class WithControls:
         control = params[cut:] + self._participation * (aggregate[cut:] - params[cut:])
         return np.concatenate([model, control])
 
+    def measure(self) -> Mapping[str, float]:
+        return self._inner.measure()
+
     def get_state(self) -> State:
         return self._inner.get_state()
 
@@ -196,6 +214,9 @@ def assembled(states: list[State], length: int) -> State:
     """Put the columns of all ranks together: arrays over the whole model."""
     whole: State = {}
     for state in states:
+        if "start" not in state:
+            whole |= state
+            continue
         for name, part in state.items():
             if name != "start":
                 vector = whole.setdefault(name, np.zeros(length, np.float32))

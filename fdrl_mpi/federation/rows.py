@@ -93,12 +93,17 @@ def root_row(
     seconds: Seconds,
     traffic: Traffic,
     has_global_model: bool,
+    server: Mapping[str, float],
     round_s: float,
     wall_s: float,
 ) -> dict[str, float]:
-    """Name the root's own numbers of a round; `agents` are the columns of the agents' rows."""
+    """Name the root's own numbers of a round.
+
+    `agents` are the columns of the agents' rows, `server` what the server's step has to tell.
+    """
     params = outcome.models[0]
     return {
+        **server,
         **{name: seconds.get(name, 0.0) for name in _ROOT_TIMES},
         "root_cpu_s": seconds["cpu_s"],
         "root_exchange_s": seconds.get("exchange_s", 0.0),

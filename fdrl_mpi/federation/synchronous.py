@@ -242,6 +242,7 @@ class SynchronousRun:
                 seconds,
                 traffic,
                 collective.has_global_model,
+                self._parts.server.measure(),
                 round_s,
                 self._wall_s,
             )

@@ -39,6 +39,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("entropy", _AGENT, "nats", "mean entropy of the policy"),
     Variable("approx_kl", _AGENT, "nats", "mean KL divergence from the policy that made the rollout"),
     Variable("clip_fraction", _AGENT, "1", "share of samples whose probability ratio was clipped"),
+    Variable("temperature", _AGENT, "1", "weight of the entropy at the end of the round"),
     Variable("gradient_norm", _AGENT, "1", "mean L2 norm of the gradient before clipping"),
     Variable("update_norm", _AGENT, "1", "L2 norm of local model minus global model"),
     Variable("rollout_s", _AGENT, "s", "part of train_s: acting in the environments"),
@@ -90,6 +91,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("root_sent_messages", _ROUND, "1", "messages with models the root sent"),
     Variable("root_received_messages", _ROUND, "1", "messages with models the root received"),
     Variable("total_weight", _ROUND, "1", "sum of the agents' weights; 0 leaves the model unchanged"),
+    Variable("server_episodes", _ROUND, "episodes", "episodes the root played for its own step"),
+    Variable("server_env_steps", _ROUND, "steps", "environment steps of these"),
     Variable("model_norm", _ROUND, "1", "L2 norm of the published model; NaN where there is none"),
     Variable(
         "consensus_distance",

@@ -53,7 +53,11 @@ class EpsilonGreedy:
     def sample(
         self, outputs: FloatMatrix, free: FloatVector, noise: ActionArray, actions: ActionArray
     ) -> None:
-        """Write the actions that `noise` selects."""
+        """Write the actions that `noise` selects; a lone environment is spared the calls on arrays."""
+        if len(actions) == 1:
+            chosen = int(noise[0])
+            actions[0] = outputs.argmax() if chosen < 0 else chosen
+            return
         outputs.argmax(axis=0, out=actions)
         np.copyto(actions, noise, where=noise >= 0)
 
@@ -91,7 +95,11 @@ class QModel:
         return self.network.state_dict()
 
     def describe(self) -> dict[str, Any]:
-        return describe_network(self.network.shape)
+        name = self.network.shape.heads[0].name
+        return {
+            **describe_network(self.network.shape),
+            "greedy_action": f"action_low plus the index of the largest output of {name}, counted from 0",
+        }
 
 
 class DQN:
@@ -166,12 +174,15 @@ class DQN:
         """Alternate a few steps and one gradient until the budget is spent."""
         stats, sums, settings = TrainStats(), np.zeros(len(self.means)), self._settings
         self._model.load()
+        if self._steps == 0 and not settings.federate_target:
+            self._target.blend(self._network, 1.0)
         self._rollout.begin_round(budget.generator)
         for _ in range(budget.work // (self._cycle * self._environment.num_envs)):
             self._act(budget.generator, stats)
             if len(self._replay) >= settings.learning_starts:
-                sums += self._step(budget)
-                stats.gradient_steps += 1
+                for _ in range(settings.gradient_steps):
+                    sums += self._step(budget)
+                stats.gradient_steps += settings.gradient_steps
             if self._steps // settings.target_every > self._targets:
                 self._targets = self._steps // settings.target_every
                 self._target.blend(self._network, settings.tau)
@@ -183,7 +194,7 @@ class DQN:
         return stats
 
     def restart(self) -> None:
-        """Begin with a fresh optimiser, no memory and a target that equals the network."""
+        """Begin with a fresh optimiser, no memory and a target that is the first network trained."""
         settings, environment = self._settings, self._environment
         self._policy = EpsilonGreedy(self._num_actions, self._cycle)
         self._rollout = Rollout(environment, self._cycle, self._policy)
@@ -230,10 +241,7 @@ class DQN:
     def _act(self, generator: np.random.Generator, stats: TrainStats) -> None:
         """Make the steps up to the next gradient, and remember them."""
         started, num_envs = perf_counter(), self._environment.num_envs
-        first = self._epsilon(self._steps)
-        self._policy.epsilon[:] = np.linspace(
-            first, self._epsilon(self._steps + self._cycle * num_envs), self._cycle, endpoint=False
-        )
+        self._policy.epsilon.fill(self._epsilon(self._steps))
         self._rollout.collect(self._network, generator)
         stats.episodes += self._rollout.finished_episodes()
         places = self._replay.add(self._window.push(self._rollout))
@@ -292,7 +300,7 @@ class DQN:
             d_outputs[: self._num_actions] -= slope / np.float32(self._num_actions)
             d_outputs[-1] = slope
         self._network.backward(d_outputs, self._no_free, accumulate=False)
-        return error, float(values.mean())
+        return error, float(np.add.reduce(values)) / len(values)
 
     def _values(self, outputs: FloatMatrix) -> FloatMatrix:
         """Turn the network's outputs into action values, shape (num_actions, n)."""

@@ -7,6 +7,7 @@ heavy is imported.
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 Count = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -64,6 +65,7 @@ class LearnerConfig(_Settings, frozen=True, kw_only=True, tag_field="name"):
     lr_decay_rounds: Annotated[
         int, Meta(ge=0), about("rounds in which lr falls to 0; 0: it stays", "rounds")
     ] = 0
+    lr_decay: Annotated[float, Meta(gt=0.0, le=1.0), about("factor of lr from one round to the next")] = 1.0
     gamma: Annotated[Fraction, about("discount factor per step")] = 0.99
 
 
@@ -119,6 +121,7 @@ class PPOConfig(OnPolicyConfig, frozen=True, kw_only=True, tag="ppo"):
 class A2CConfig(OnPolicyConfig, frozen=True, kw_only=True, tag="a2c"):
     """Advantage actor-critic, synchronous (Mnih et al. 2016, arXiv 1602.01783): one step a rollout."""
 
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 8000
     num_steps: Annotated[Count, about("rollout length of each environment", "steps")] = 5
     gae_lambda: Annotated[Fraction, about("decay of generalised advantage estimation")] = 1.0
     lr: Annotated[Positive, about("step size")] = 7e-4
@@ -202,7 +205,8 @@ class DQNConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="dqn"):
     learning_starts: Annotated[Count, about("transitions before the first gradient", "steps")] = 1000
     train_every: Annotated[
         Count, about("environment steps from one gradient to the next; a multiple of num_envs", "steps")
-    ] = 10
+    ] = 8
+    gradient_steps: Annotated[Count, about("gradients each time")] = 1
     target_every: Annotated[Count, about("environment steps from one target to the next", "steps")] = 500
     tau: Annotated[
         float, Meta(gt=0.0, le=1.0), about("share by which the target moves; 1: it becomes the network")
@@ -255,3 +259,41 @@ class QAveragingConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_averagin
     plateau_decay: Annotated[
         Fraction, about("factor of the step size wherever the return has stopped rising")
     ] = 0.95
+
+
+class SoftNetworkConfig(QNetworkConfig, frozen=True, kw_only=True):
+    """Actor and critics of a learner."""
+
+    hidden: Annotated[tuple[Count, ...], Meta(min_length=1), about("units of each hidden layer")] = (256, 256)
+
+
+class SACConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="sac"):
+    """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) with a temperature that is learnt."""
+
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 1024
+    lr: Annotated[Positive, about("step size of the actor")] = 3e-4
+    critic_lr: Annotated[Positive, about("step size of critics and temperature; falls as lr does")] = 1e-3
+    batch_size: Annotated[Count, about("transitions of one update")] = 256
+    buffer_size: Annotated[Count, about("newest transitions an agent remembers", "steps")] = 100_000
+    learning_starts: Annotated[
+        int, Meta(ge=0), about("environment steps with random actions before the first update", "steps")
+    ] = 5000
+    train_every: Annotated[
+        Count, about("environment steps, all environments together, between updates", "steps")
+    ] = 1
+    policy_frequency: Annotated[
+        Count, about("updates of the critics between those of the actor, which are then as many at once")
+    ] = 2
+    tau: Annotated[Positive, Meta(le=1.0), about("share of the way targets move to the critics")] = 0.005
+    federate_target: Annotated[
+        bool, about("targets are part of the model; else every agent keeps its own")
+    ] = False
+    max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1e9
+    network: SoftNetworkConfig = SoftNetworkConfig()
+
+
+def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:
+    """Let a learner with the worlds of several agents learn as often as one of them, from more at once."""
+    counted_in_steps = ("train_every", "target_every", "epsilon_steps", "batch_episodes")
+    scaled = {name: times * getattr(learner, name) for name in counted_in_steps if hasattr(learner, name)}
+    return replace(learner, **scaled) if times > 1 else learner

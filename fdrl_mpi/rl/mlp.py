@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fdrl_mpi.arrays import FloatMatrix, FloatVector
+from fdrl_mpi.arrays import FloatMatrix, FloatVector, IntVector
 from fdrl_mpi.rl.network import Network, NetworkShape, initialise_mlp, mlp_layout, mlp_pieces, mlp_state_dict
 from fdrl_mpi.rl.optimiser import EPSILON, NumpyOptimiser, numpy_optimiser
+
+COPIED_VALUES = 128 * 128
+"""Size from which a product with a transposed weight is faster than with a transposed copy of it."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class _Workspace:
     ----------
     hidden, d_hidden, slope : lists of float32 arrays, shape (towers, rows, units)
     outputs, d_outputs : float32 arrays, shape (total_outputs, rows)
-    d_inputs : float32 array, shape (towers, rows, observation_size), or None where it is never asked for
+    d_inputs : float32 array, shape (rows, observation_size)
+    zeros : list of float32 arrays, shape (towers, rows, units)
+        The larger of two arrays takes a third of the time of the larger of an array and a number.
     ones : float32 array, shape (1, rows)
         ``ones @ x`` sums columns 4 to 6 times faster than ``x.sum(0)``.
     """
@@ -31,7 +36,8 @@ class _Workspace:
     slope: list[FloatMatrix]
     outputs: FloatMatrix
     d_outputs: FloatMatrix
-    d_inputs: FloatMatrix | None
+    d_inputs: FloatMatrix
+    zeros: list[FloatMatrix]
     ones: FloatMatrix
 
 
@@ -87,11 +93,13 @@ class MLP:
         """
         layers = []
         for weight, bias in zip(self._weights, self._biases, strict=True):
-            tiled = np.repeat(bias[0], num_rows, axis=0)
+            tiled = bias[0] if num_rows == 1 else np.repeat(bias[0], num_rows, axis=0)
             layers.append((weight[0], tiled, np.empty_like(tiled)))
         num_outputs, is_bounded = self.shape.num_outputs, self.shape.is_bounded
         head_weight = self._head_weight[:num_outputs]
-        head_bias = np.repeat(self._head_bias[:num_outputs], num_rows, axis=1)
+        head_bias = self._head_bias[:num_outputs]
+        if num_rows > 1:
+            head_bias = np.repeat(head_bias, num_rows, axis=1)
         outputs, top = np.empty_like(head_bias), layers[-1][-1].T
         activate, add = self._activate, np.add
 
@@ -111,11 +119,14 @@ class MLP:
     def forward(self, observations: FloatMatrix) -> FloatMatrix:
         """Compute all heads: (n, observation_size) -> (total_outputs, n)."""
         work = self._workspace(len(observations))
-        inputs = self._observations = observations
-        for weight, bias, units in zip(self._weights, self._biases, work.hidden, strict=True):
+        is_relu, inputs = self.shape.activation == "relu", observations
+        self._observations = observations
+        for weight, bias, units, zeros in zip(
+            self._weights, self._biases, work.hidden, work.zeros, strict=True
+        ):
             np.matmul(inputs, weight, out=units)
             np.add(units, bias, out=units)
-            self._activate(units, units)
+            np.maximum(units, zeros, out=units) if is_relu else np.tanh(units, out=units)
             inputs = units
         outputs, top = work.outputs, work.hidden[-1]
         for tower, rows in enumerate(self._rows):
@@ -151,17 +162,35 @@ class MLP:
             np.add(self.gradient, self._partial, out=self.gradient)
 
     def input_gradient(self, d_outputs: FloatMatrix) -> FloatMatrix:
-        """Turn the loss's derivative by the last outputs into that by the last inputs."""
+        """Turn the loss's derivative by the last outputs into that by the last inputs.
+
+        A tower is passed only by the samples whose derivative by its outputs is not 0: of the smaller one of
+        two critics that is one pass for both.
+        """
         work = self._workspace(d_outputs.shape[1])
-        assert work.d_inputs is not None, "this shape does not differentiate its inputs"
-        self._backward_head(self._before_bound(d_outputs, work), work)
+        d_outputs = self._before_bound(d_outputs, work)
+        work.d_inputs.fill(0.0)
+        for tower, rows in enumerate(self._rows):
+            passing = np.flatnonzero(d_outputs[rows].any(axis=0))
+            work.d_inputs[passing] += self._tower_input_gradient(tower, d_outputs[rows], passing, work)
+        return work.d_inputs
+
+    def _tower_input_gradient(
+        self, tower: int, d_outputs: FloatMatrix, passing: IntVector, work: _Workspace
+    ) -> FloatMatrix:
+        """Pass the chosen samples through one tower."""
+        n = len(passing)
+        d_units = work.d_hidden[-1][tower, :n]
+        np.matmul(d_outputs[:, passing].T, self._head_weight[self._rows[tower]], out=d_units)
         for number in reversed(range(len(self._weights))):
-            d_units = work.d_hidden[number]
-            self._backward_activation(work.hidden[number], d_units, work.slope[number])
-            self._backward_layer(number, d_units, work.d_hidden[number - 1] if number else work.d_inputs)
-        towers: FloatMatrix = work.d_inputs
-        total: FloatMatrix = towers[0] if len(towers) == 1 else towers.sum(axis=0)
-        return total
+            slope = work.slope[number][tower, :n]
+            work.hidden[number][tower].take(passing, axis=0, out=slope, mode="clip")
+            self._backward_activation(slope, d_units, slope)
+            if number:
+                d_below = work.d_hidden[number - 1][tower, :n]
+                d_units = np.matmul(d_units, self._weights[number][tower].T, out=d_below)
+        d_inputs: FloatMatrix = d_units @ self._weights[0][tower].T
+        return d_inputs
 
     def blend(self, other: Network, share: float) -> None:
         """Move the parameters by `share` of the way to those of an equal network."""
@@ -203,9 +232,13 @@ class MLP:
                 np.matmul(d_outputs[rows].T, weight[rows], out=d_top[tower])
 
     def _backward_layer(self, number: int, d_units: FloatMatrix, d_below: FloatMatrix) -> None:
-        """Differentiate by what goes into a hidden layer; a product with a transposed copy is faster."""
+        """Differentiate by what goes into a hidden layer; of small ones from a transposed copy, for speed."""
+        weight = self._weights[number].transpose(0, 2, 1)
+        if weight[0].size >= COPIED_VALUES:
+            np.matmul(d_units, weight, out=d_below)
+            return
         transposed = self._transposed[number]
-        np.copyto(transposed, self._weights[number].transpose(0, 2, 1))
+        np.copyto(transposed, weight)
         np.matmul(d_units, transposed, out=d_below)
 
     def _backward_activation(self, units: FloatMatrix, d_units: FloatMatrix, slope: FloatMatrix) -> None:
@@ -223,10 +256,12 @@ class MLP:
             hidden, d_hidden, slope = ([np.empty(layer, np.float32) for layer in layers] for _ in range(3))
             shape = self.shape
             outputs, d_outputs = (np.empty((shape.total_outputs, rows), np.float32) for _ in range(2))
-            inputs = (shape.num_towers, rows, shape.observation_size)
-            d_inputs = np.empty(inputs, np.float32) if shape.differentiates_inputs else None
+            d_inputs = np.empty((rows, shape.observation_size), np.float32)
+            zeros = [np.zeros(layer, np.float32) for layer in layers]  # untouched, they take no memory
             ones = np.ones((1, rows), np.float32)
-            self._workspaces[rows] = _Workspace(hidden, d_hidden, slope, outputs, d_outputs, d_inputs, ones)
+            self._workspaces[rows] = _Workspace(
+                hidden, d_hidden, slope, outputs, d_outputs, d_inputs, zeros, ones
+            )
         return self._workspaces[rows]
 
 

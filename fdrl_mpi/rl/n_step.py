@@ -67,7 +67,8 @@ class StepWindow:
         steps = len(rollout.rewards)
         new = {name: getattr(rollout, name)[:steps] for name in COLUMNS_OF_A_ROLLOUT}
         if self._num_steps == 1:
-            return self._combined(new, steps)
+            discounts = np.multiply(~new["terminated"], self._gamma)
+            return _flattened(new, new["rewards"], new["final_observations"], discounts)
         held = {
             name: np.concatenate([self._waiting[name], column]) if self._waiting else column
             for name, column in new.items()
@@ -86,27 +87,36 @@ class StepWindow:
         self._waiting = dict(state)
 
     def _combined(self, held: dict[str, NDArray[Any]], complete: int) -> Transitions:
-        rewards = held["rewards"][:complete].copy()
-        next_observations = held["final_observations"][:complete]
-        terminated = held["terminated"][:complete]
+        first = {name: column[:complete].copy() for name, column in held.items()}
+        rewards, next_observations, terminated = (
+            first[name] for name in ("rewards", "final_observations", "terminated")
+        )
         discounts = np.full(rewards.shape, self._gamma, np.float32)
-        if self._num_steps > 1:
-            next_observations, terminated = next_observations.copy(), terminated.copy()
-            going_on = ~(terminated | held["truncated"][:complete])
-            for k in range(1, self._num_steps):
-                later = slice(k, k + complete)
-                rewards += np.where(going_on, discounts * held["rewards"][later], np.float32(0.0))
-                np.copyto(next_observations, held["final_observations"][later], where=going_on[..., None])
-                np.copyto(terminated, held["terminated"][later], where=going_on)
-                np.multiply(discounts, self._gamma, out=discounts, where=going_on)
-                going_on &= ~(held["terminated"][later] | held["truncated"][later])
+        going_on = ~(terminated | first["truncated"])
+        for k in range(1, self._num_steps):
+            later = slice(k, k + complete)
+            rewards += np.where(going_on, discounts * held["rewards"][later], np.float32(0.0))
+            np.copyto(next_observations, held["final_observations"][later], where=going_on[..., None])
+            np.copyto(terminated, held["terminated"][later], where=going_on)
+            np.multiply(discounts, self._gamma, out=discounts, where=going_on)
+            going_on &= ~(held["terminated"][later] | held["truncated"][later])
         discounts[terminated] = 0.0
-        rows = complete * rewards.shape[1]
-        flat = {
-            "observations": held["observations"][:complete],
-            "actions": held["actions"][:complete],
-            "rewards": rewards,
-            "next_observations": next_observations,
-            "discounts": discounts,
-        }
-        return Transitions(**{name: array.reshape(rows, *array.shape[2:]) for name, array in flat.items()})
+        return _flattened(first, rewards, next_observations, discounts)
+
+
+def _flattened(
+    steps: dict[str, NDArray[Any]],
+    rewards: FloatMatrix,
+    next_observations: FloatMatrix,
+    discounts: FloatMatrix,
+) -> Transitions:
+    """Put steps of all environments, (T, N, ...), one below the other."""
+    rows = rewards.size
+    observations, actions = steps["observations"], steps["actions"]
+    return Transitions(
+        observations.reshape(rows, *observations.shape[2:]),
+        actions.reshape(rows, *actions.shape[2:]),
+        rewards.reshape(rows),
+        next_observations.reshape(rows, *observations.shape[2:]),
+        discounts.reshape(rows),
+    )

@@ -48,8 +48,8 @@ class Replay:
         self._next = stop % self._capacity
         self._filled = min(self._filled + count, self._capacity)
         if stop <= self._capacity:
-            for name in COLUMNS:
-                getattr(self._rows, name)[start:stop] = getattr(new, name)
+            for (column, _), name in zip(self._columns, COLUMNS, strict=True):
+                column[start:stop] = getattr(new, name)
             return np.arange(start, stop)
         places: IntVector = np.arange(start, stop) % self._capacity
         for name in COLUMNS:

@@ -13,7 +13,6 @@ from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.rl.hyperparameters import SVRPGConfig
 from fdrl_mpi.rl.learner import Budget, TrainStats
 from fdrl_mpi.rl.model import PolicyModel
-from fdrl_mpi.rl.network import Optimiser
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.reinforce import Reinforce
 from fdrl_mpi.rl.rollout import Environment
@@ -45,14 +44,12 @@ class SVRPG(Reinforce):
         num_batches = budget.work // (self._waves * self._num_envs)
         for _ in range(num_batches):
             self.differentiate(self.sample(self._waves, budget.generator, stats), sums)
-            sums[-1] += self.descend(self._network.flat_gradient(), budget, stats, self._optimiser)
+            sums[-1] += self.descend(self._network.flat_gradient(), budget, stats)
         self._network.store()
         stats.means = dict(zip(self.means, (sums / max(num_batches, 1)).tolist(), strict=True))
         return stats
 
-    def descend(
-        self, mean_gradient: FloatVector, budget: Budget, stats: TrainStats, optimiser: Optimiser
-    ) -> float:
+    def descend(self, mean_gradient: FloatVector, budget: Budget, stats: TrainStats) -> float:
         """Make the inner loop from where the network is; return the mean norm of what it followed.
 
         Each step follows ``g(x; tau) - w g(x_0; tau) + mu``, tau being new episodes of policy x, w their
@@ -74,13 +71,13 @@ class SVRPG(Reinforce):
             own = self.log_probability(batch)
             self.differentiate(batch, unused)
             correction = mean_gradient + network.flat_gradient()
-            self._move_to(start)
+            self.move_to(start)
             ratio = np.exp(self.log_probability(batch) - own)
             self.differentiate(batch, unused, ratio)
             correction -= network.flat_gradient()
-            self._move_to(here)
-            optimiser.gradient[:] = optimiser.adopt(correction)
-            norms.append(optimiser.step(budget.lr, settings.max_gradient_norm))
+            self.move_to(here)
+            self._optimiser.gradient[:] = self._optimiser.adopt(correction)
+            norms.append(self._optimiser.step(budget.lr, settings.max_gradient_norm))
             stats.gradient_steps += 1
             network.store()
             if abs(float(ratio.mean()) - 1.0) > settings.ratio_range:
@@ -93,6 +90,7 @@ class SVRPG(Reinforce):
         large = self._waves * self._num_envs
         return int(generator.geometric(self._num_envs / (large + self._num_envs)))
 
-    def _move_to(self, params: FloatVector) -> None:
+    def move_to(self, params: FloatVector) -> None:
+        """Give the network these parameters."""
         self._network.params[:] = params
         self._network.load()

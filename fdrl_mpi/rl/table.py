@@ -56,7 +56,12 @@ class TableModel:
         return {self._name: self.table.copy()}
 
     def describe(self) -> dict[str, Any]:
-        return {"layers": {self._name: list(self.table.shape)}, "activation": None}
+        return {
+            "layers": {self._name: list(self.table.shape)},
+            "activation": None,
+            "greedy_action": "action_low plus the index of the largest entry in the state's row of "
+            f"{self._name}, counted from 0",
+        }
 
 
 def check_finite(learner: str, environment: Environment) -> None:

@@ -123,7 +123,10 @@ class TorchNetwork:
         """Move the parameters by `share` of the way to those of an equal network."""
         assert isinstance(other, TorchNetwork)
         with torch.no_grad():
-            self._flat.lerp_(other._flat, share)
+            if share == 1.0:  # also where this network is not finite
+                self._flat.copy_(other._flat)
+            else:
+                self._flat.lerp_(other._flat, share)
 
     def optimiser(self, name: str = "adam", epsilon: float = EPSILON) -> Optimiser:
         """Make an optimiser of the flat parameters."""

@@ -25,3 +25,9 @@ def on_all_ranks(world: World) -> Callable[[bool, str], None]:
         assert not failed, "; ".join(failed)
 
     return check
+
+
+@pytest.fixture
+def run_dir(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One directory for all ranks."""
+    return world.from_root(str(tmp_path_factory.mktemp("runs")) if world.is_root else None)

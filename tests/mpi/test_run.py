@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
+from runs import config_of as _config
+from runs import different as _different
+from runs import model_of as _model
+from runs import oracle as _oracle
+from runs import run_to_end as _run
+from runs import state_of as _state
 
-from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
+from fdrl_mpi.build import make_plan
 from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.config import Config
-from fdrl_mpi.config_file import read
 from fdrl_mpi.federation import synchronous
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.persistence import save
-from fdrl_mpi.federation.reference import reference_round
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 from fdrl_mpi.record.verdict import Verdict
@@ -22,88 +24,6 @@ from fdrl_mpi.rl.ppo import PPO
 from fdrl_mpi.session import Refusal, Session
 
 pytestmark = pytest.mark.mpi(min_size=2)
-
-SMALL = {
-    "rounds": "4",
-    "environment.num_envs": "2",
-    "learner.budget": "64",
-    "learner.num_steps": "16",
-    "learner.num_minibatches": "2",
-    "learner.network.hidden": "[8, 8]",
-    "evaluation.every": "2",
-    "evaluation.episodes": "1",
-    "checkpoint.every": "2",
-    "log.progress": "none",
-}
-
-
-@pytest.fixture
-def run_dir(world, tmp_path_factory) -> str:
-    """One directory for all ranks."""
-    return world.from_root(str(tmp_path_factory.mktemp("runs")) if world.is_root else None)
-
-
-def _config(run_dir: str, **changes: str) -> Config:
-    named = {key.replace("__", "."): value for key, value in changes.items()}
-    return read([], list((SMALL | {"run.dir": run_dir, "run.name": "run"} | named).items()))
-
-
-def _run(world, config: Config) -> int:
-    status = Session(config, World(world.comm, config.agents_per_rank)).run(Interrupt())
-    world.barrier()
-    return status
-
-
-def _state(config: Config, round: int, rank: int) -> dict:
-    store = CheckpointStore(f"{config.run.dir}/{config.run.name}", 9)
-    return store.load(round, store.file_for(rank))
-
-
-def _model(config: Config, round: int) -> np.ndarray:
-    return _state(config, round, 0)["params"]
-
-
-def _flat(state: dict, path: str = "") -> dict:
-    items = {}
-    for name, value in state.items():
-        items |= _flat(value, f"{path}/{name}") if isinstance(value, dict) else {f"{path}/{name}": value}
-    return items
-
-
-def _different(a: dict, b: dict) -> list[str]:
-    a, b = _flat(a), _flat(b)
-    return [
-        name
-        for name in a.keys() | b.keys()
-        if name not in a or name not in b or not np.array_equal(a[name], b[name])
-    ]
-
-
-def _oracle(config: Config, num_agents: int) -> np.ndarray:
-    """Make the run in this process; return what is published last."""
-    environments = {
-        agent: make_environment(config.environment, [context] * config.environment.num_envs)
-        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
-    }
-    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
-    wire, plan = make_wire(config, model), make_plan(config, num_agents)
-    participants = {
-        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
-        for agent, environment in environments.items()
-    }
-    params, server = wire.first(model.params), make_server(config, wire, num_agents)
-    for round in range(1, config.rounds + 1):
-        params = reference_round(
-            participants,
-            params,
-            round,
-            plan.participation,
-            plan.schedule,
-            WEIGHTINGS[config.aggregation.weighting],
-            make_aggregator(config, wire),
-            server,
-        )
-    return params
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "samples", "episodes"])

@@ -6,6 +6,7 @@ import torch
 from learners import budget, make_learner
 
 from fdrl_mpi.rl.dqn import DQN, EpsilonGreedy
+from fdrl_mpi.rl.learner import Budget
 from fdrl_mpi.rl.n_step import Transitions
 from fdrl_mpi.streams import stream
 
@@ -98,6 +99,18 @@ def test_the_target_becomes_the_network_when_it_is_due_and_not_before() -> None:
     assert (learner.params != first).any()
     learner.train(budget(config, 2, work=4))
     np.testing.assert_array_equal(learner._target.params, learner.params)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_fresh_start_forgets_a_target_that_is_not_finite(engine: str) -> None:
+    learner = _dqn(engine)
+    good = learner.params.copy()
+    learner._target.params.fill(np.nan)
+    learner._target.load()
+    learner.restart()
+    learner.train(Budget(4, 1e-3, stream(0, "train")))
+    learner._target.store()
+    np.testing.assert_array_equal(learner._target.params, good)
 
 
 def test_exploration_draws_the_share_it_is_told() -> None:

@@ -18,6 +18,14 @@ SMALL = {
         "learner.target_every": "40",
     },
 }
+SMALL["sac"] = {
+    "environment.id": "Pendulum-v1",
+    "learner.budget": "80",
+    "environment.num_envs": "2",
+    "learner.learning_starts": "32",
+    "learner.batch_size": "16",
+    "learner.buffer_size": "64",
+}
 TABULAR = {
     "q_learning": {"environment.id": "RandomMDP", "learner.budget": "300", "environment.num_envs": "3"},
     "td": {"environment.id": "RewardProcess", "learner.budget": "60", "environment.num_envs": "2"},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fdrl_mpi.rl.mlp import MLP
-from fdrl_mpi.rl.network import Network, NetworkShape, actor_critic_shape, mlp_state_dict
+from fdrl_mpi.rl.network import Head, Network, NetworkShape, actor_critic_shape, mlp_state_dict
 from fdrl_mpi.rl.torch_network import torch_mlp, torch_module
 from fdrl_mpi.streams import stream
 
@@ -229,3 +229,33 @@ def test_a_module_with_another_output_shape_is_refused() -> None:
     shape = actor_critic_shape(3, 2, 0, (), "tanh", False)
     with pytest.raises(ValueError, match="2 of the actor, then 1 of the critic"):
         torch_module(lambda inputs, outputs: nn.Linear(inputs, outputs), shape, stream(0, "network"), "cpu")
+
+
+TWINS = NetworkShape(
+    4, (Head("critic_1", 1, 0), Head("critic_2", 1, 1)), (130, 9), "relu", differentiates_inputs=True
+)
+INPUT_SHAPES = [
+    TWINS,
+    NetworkShape(5, (Head("q", 3),), (8, 7, 6), "tanh", is_bounded=True, differentiates_inputs=True),
+]
+
+
+@pytest.mark.parametrize("shape", INPUT_SHAPES)
+@pytest.mark.parametrize("passing", ["all", "one_tower_each", "nothing"])
+def test_engines_agree_on_the_derivative_by_the_inputs(shape: NetworkShape, passing: str) -> None:
+    observations = stream(2, "samples").standard_normal((ROWS, shape.observation_size), dtype=np.float32)
+    d_outputs = stream(3, "samples").standard_normal((shape.total_outputs, ROWS), dtype=np.float32)
+    if passing == "one_tower_each":
+        d_outputs *= np.arange(ROWS) % shape.total_outputs == np.arange(shape.total_outputs)[:, None]
+    elif passing == "nothing":
+        d_outputs *= 0.0
+    found, gradients = [], []
+    for network in _both(shape):
+        network.forward(observations)
+        network.backward(d_outputs, np.empty(0, np.float32), accumulate=False)
+        gradients.append(network.flat_gradient())
+        network.forward(observations)
+        found.append(network.input_gradient(d_outputs).copy())
+        np.testing.assert_array_equal(network.flat_gradient(), gradients[-1])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)

@@ -129,7 +129,7 @@ def test_without_movement_the_corrected_gradient_is_the_large_batchs() -> None:
     config, learner = make_learner(overrides)
     before = learner.params.copy()
     mu = stream(0, "mu").normal(0.0, 1.0, len(before)).astype(np.float32)
-    learner.descend(mu, budget(config, 1), TrainStats(), learner._optimiser)
+    learner.descend(mu, budget(config, 1), TrainStats())
     np.testing.assert_allclose(learner.params, before - config.learner.lr * mu, atol=1e-7)
 
 

@@ -1,0 +1,108 @@
+"""Learners, and what travels, that do not fit are refused, and what fits is not."""
+
+import pytest
+
+from fdrl_mpi.config_file import read
+from fdrl_mpi.constraints import check
+
+REINFORCE = {"learner.name": "reinforce", "learner.baseline": "episode"}
+FEDPG = REINFORCE | {"aggregation.update_kind": "gradient", "aggregation.server.name": "fedpg"}
+TABLE = {"learner.name": "q_learning"}
+GOSSIP = {"comm.collective": "gossip", "aggregation.weighting": "uniform"}
+REFUSED = {
+    "episodes over environments": (REINFORCE | {"learner.batch_episodes": "12"}, "batch_episodes = 12"),
+    "budget over batches": (REINFORCE | {"learner.budget": "24"}, "learner.budget = 24"),
+    "layers with nobody": (REINFORCE | {"learner.network.shared": "true"}, "network.shared = true"),
+    "buffer below batch": ({"learner.name": "dqn", "learner.buffer_size": "64"}, "buffer_size = 64"),
+    "gradients between steps": ({"learner.name": "dqn", "learner.train_every": "10"}, "train_every = 10"),
+    "round inside a cycle": (
+        {"learner.name": "dqn", "learner.train_every": "8", "learner.budget": "1001"},
+        "learner.budget = 1001",
+    ),
+    "heads of a module": (
+        {
+            "learner.name": "dqn",
+            "learner.train_every": "8",
+            "learner.dueling": "true",
+            "learner.network.module": "a:B",
+        },
+        "learner.dueling = true",
+    ),
+    "steps over environments": (TABLE | {"learner.budget": "1001"}, "learner.budget = 1001"),
+    "difference from nobody": (
+        GOSSIP | {"aggregation.update_kind": "difference"},
+        "update_kind = difference",
+    ),
+    "gradient of a table": (TABLE | {"aggregation.update_kind": "gradient"}, "update_kind = gradient"),
+    "gradient of a loop": (
+        {"learner.name": "svrpg", "aggregation.update_kind": "gradient"},
+        "update_kind = gradient",
+    ),
+    "proximal table": (TABLE | {"objective.proximal": "0.1"}, "objective.proximal"),
+    "probabilities of values": (
+        {"learner.name": "dqn", "learner.train_every": "8", "objective.kl_coefficient": "1.0"},
+        "objective.kl_coefficient",
+    ),
+    "controls without a server": (GOSSIP | {"objective.control_variates": "true"}, "control_variates"),
+    "corrected twice": ({"learner.name": "svrpg", "objective.proximal": "0.1"}, "objective.proximal"),
+    "bent without a step": (
+        {"aggregation.update_kind": "gradient", "objective.proximal": "0.1"},
+        "objective.proximal",
+    ),
+    "samples of nothing": ({"learner.name": "q_averaging"}, "weighting = samples"),
+    "visits of a network": ({"aggregation.weighting": "visits"}, "weighting = visits"),
+    "visits and momentum": (
+        TABLE | {"aggregation.weighting": "visits", "aggregation.server.name": "momentum"},
+        "weighting = visits",
+    ),
+    "visits in fixed point": (
+        TABLE | {"aggregation.weighting": "visits", "comm.collective": "secure_ring"},
+        "comm.collective = secure_ring",
+    ),
+    "server of nobody": (GOSSIP | {"aggregation.server.name": "adam"}, "server.name = adam"),
+    "root without gradients": (
+        REINFORCE | {"aggregation.server.name": "fedpg"},
+        "update_kind = parameters",
+    ),
+    "root with a value": (FEDPG | {"learner.baseline": "value"}, "learner.baseline = value"),
+    "root that is not alone": (FEDPG | {"comm.collective": "node"}, "comm.collective = node"),
+    "images of critics": (
+        {"learner.name": "sac", "learner.network.convolutions": "[[8, 3, 1]]"},
+        "learner.network.convolutions",
+    ),
+    "unbounded weights": (
+        REINFORCE | {"comm.collective": "secure_ring", "comm.secure.ring_degree": "1"},
+        "weighting = samples",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "clash"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_named(settings: dict[str, str], clash: str) -> None:
+    problems = check(read([], list(settings.items())), 17, {})
+    assert [problem for problem in problems if clash in problem.clash], problems
+    assert all(problem.reason and problem.remedy for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        REINFORCE,
+        FEDPG,
+        {"learner.name": "svrpg"},
+        {"learner.name": "a2c"},
+        {"learner.name": "dqn"},
+        {"learner.name": "q_averaging", "aggregation.weighting": "uniform"},
+        {"learner.name": "q_averaging", "mode": "independent"},
+        TABLE | {"aggregation.weighting": "visits"},
+        {
+            "objective.control_variates": "true",
+            "objective.proximal": "0.1",
+            "objective.kl_coefficient": "1.0",
+        },
+        {"aggregation.update_kind": "gradient", "aggregation.server.name": "yogi", "learner.share": "trunk"},
+    ],
+    ids=str,
+)
+def test_what_fits_is_not_refused(settings: dict[str, str]) -> None:
+    assert check(read([], list(settings.items())), 17, {}) == []
