@@ -13,7 +13,6 @@ from fdrl_mpi.rl.hyperparameters import (
     A2CConfig,
     Count,
     DQNConfig,
-    Fraction,
     NonNegative,
     Positive,
     PPOConfig,
@@ -80,6 +79,11 @@ class EnvironmentConfig(_Section, frozen=True, kw_only=True):
     kwargs: Annotated[dict[str, Any], about("constructor arguments, the same for every agent")] = {}
 
 
+Decay = Annotated[float, Meta(ge=0.0, lt=1.0)]
+Small = Annotated[float, Meta(ge=1e-15)]
+"""Whose square is still a number in float32."""
+
+
 class AverageConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="average"):
     """The model moves by lr times the mean update; with lr = 1 it is the mean of the models (FedAvg)."""
 
@@ -90,24 +94,24 @@ class MomentumConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag=
     """FedAvgM (Hsu et al. 2019): the model moves along a decaying sum of mean updates."""
 
     lr: Annotated[Positive, about("server step size")] = 1.0
-    beta: Annotated[Fraction, about("share of the sum that is kept")] = 0.9
+    beta: Annotated[Decay, about("share of the sum that is kept")] = 0.9
 
 
 class AdagradConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="adagrad"):
     """FedAdagrad (Reddi et al., ICLR 2021)."""
 
     lr: Annotated[Positive, about("server step size")] = 0.01
-    beta_1: Annotated[Fraction, about("decay of the mean update")] = 0.0
-    tau: Annotated[Positive, about("added to the root of the squares; the first square is tau^2")] = 1e-3
+    beta_1: Annotated[Decay, about("decay of the mean update")] = 0.0
+    tau: Annotated[Small, about("added to the root of the squares; the first square is tau^2")] = 1e-3
 
 
 class AdamConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="adam"):
     """FedAdam (Reddi et al., ICLR 2021)."""
 
     lr: Annotated[Positive, about("server step size")] = 0.01
-    beta_1: Annotated[Fraction, about("decay of the mean update")] = 0.9
-    beta_2: Annotated[Fraction, about("decay of the squares")] = 0.99
-    tau: Annotated[Positive, about("added to the root of the squares; the first square is tau^2")] = 1e-3
+    beta_1: Annotated[Decay, about("decay of the mean update")] = 0.9
+    beta_2: Annotated[Decay, about("decay of the squares")] = 0.99
+    tau: Annotated[Small, about("added to the root of the squares; the first square is tau^2")] = 1e-3
 
 
 class YogiConfig(AdamConfig, frozen=True, kw_only=True, tag_field="name", tag="yogi"):

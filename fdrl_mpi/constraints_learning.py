@@ -33,6 +33,7 @@ def check_learning(config: Config) -> Iterator[Problem]:
     elif not isinstance(learner, QAveragingConfig):
         yield from _steps(learner, config.environment.num_envs)
     yield from _engine(learner)
+    yield from _alone(config)
     yield from _update_kind(config)
     yield from _objective(config)
     yield from _exact(config)
@@ -185,6 +186,24 @@ def _convolutions(learner: NetworkLearnerConfig) -> Iterator[Problem]:
             f'learner.network.module = "{learner.network.module}" with {chosen}',
             "a module of your own is the whole network, nothing is put in front of it",
             "put the convolutions into the module, or set learner.network.convolutions to []",
+        )
+
+
+def _alone(config: Config) -> Iterator[Problem]:
+    """Refuse what needs a server and agents that meet."""
+    if config.mode == "federated":
+        return
+    kind = config.aggregation.update_kind
+    wanted = {
+        f"aggregation.update_kind = {kind}": kind != "parameters",
+        "aggregation.server.name = fedpg": isinstance(config.aggregation.server, FedPGConfig),
+        "objective.control_variates = true": config.objective.control_variates,
+    }
+    for named in (name for name, is_wanted in wanted.items() if is_wanted):
+        yield Problem(
+            f'{named} with mode = "{config.mode}"',
+            "it says how agents and root work together; here whoever learns steps its own model",
+            "leave it at its default, or set mode to federated",
         )
 
 

@@ -18,12 +18,19 @@ DIRECTIONS: Mapping[str, Callable[[FloatVector, FloatVector], FloatVector]] = {
 """In which direction an aggregate says that the model should move."""
 
 
+RESTORED = "is_restored"
+"""Marks the state of a rank that has made no step since it was put back."""
+
+
 class ServerOptimizer(Protocol):
     """Makes the next global model from the last one and the aggregate of what agents handed in.
 
     Works coordinate by coordinate, so that every rank may step a slice of the model; one that does not needs
     a collective that shows the aggregate to the root alone.
     """
+
+    is_mean: bool
+    """Whether the next model is the aggregate itself, and so as finite as that."""
 
     def step(self, params: FloatVector, aggregate: FloatVector, columns: slice) -> FloatVector:
         """Return the next model's `columns`; `params` and `aggregate` are those of the last one's."""
@@ -44,6 +51,8 @@ class ServerOptimizer(Protocol):
 class _Silent:
     """A server with nothing to record."""
 
+    is_mean = False
+
     def measure(self) -> Mapping[str, float]:
         """Return nothing."""
         return {}
@@ -54,11 +63,11 @@ class Average(_Silent):
 
     def __init__(self, kind: UpdateKind = "parameters", lr: float = 1.0) -> None:
         self._direction, self._lr = DIRECTIONS[kind], lr
-        self._is_mean = kind == "parameters" and lr == 1.0
+        self.is_mean = kind == "parameters" and lr == 1.0
 
     def step(self, params: FloatVector, aggregate: FloatVector, columns: slice) -> FloatVector:
         """Return ``x + lr delta``; for FedAvg `aggregate` itself, without a pass over it."""
-        if self._is_mean:
+        if self.is_mean:
             return aggregate
         return params + np.float32(self._lr) * self._direction(params, aggregate)
 
@@ -95,7 +104,7 @@ class _Stateful(_Silent):
     def get_state(self) -> State:
         """Return this rank's columns; before the first step what was put back."""
         if not self._vectors:
-            return {"start": 0, **self._restored} if self._restored else {}
+            return {"start": 0, RESTORED: True, **self._restored} if self._restored else {}
         return {"start": self._start, **{name: vector.copy() for name, vector in self._vectors.items()}}
 
     def set_state(self, state: State) -> None:
@@ -191,6 +200,7 @@ class WithControls:
 
     def __init__(self, inner: ServerOptimizer, num_params: int, participation: float) -> None:
         self._inner, self._num_params, self._participation = inner, num_params, np.float32(participation)
+        self.is_mean = False
 
     def step(self, params: FloatVector, aggregate: FloatVector, columns: slice) -> FloatVector:
         """Return the next model's and control variate's columns."""
@@ -211,14 +221,17 @@ class WithControls:
 
 
 def assembled(states: list[State], length: int) -> State:
-    """Put the columns of all ranks together: arrays over the whole model."""
+    """Put the columns of all ranks together: arrays over the whole model.
+
+    Ranks that never step still have what was put back; those that do have the newest.
+    """
     whole: State = {}
-    for state in states:
+    for state in sorted(states, key=lambda state: RESTORED not in state):
         if "start" not in state:
             whole |= state
             continue
         for name, part in state.items():
-            if name != "start":
+            if name not in ("start", RESTORED):
                 vector = whole.setdefault(name, np.zeros(length, np.float32))
                 vector[state["start"] : state["start"] + len(part)] = part
     return whole

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+LARGEST_RETURN = 1e30
+"""Beyond which a return counts as this: sums of weights stay finite in float32."""
+
 
 def uniform(env_steps: int, num_episodes: int, recent_return: float) -> float:
     """Count every agent alike."""
@@ -20,7 +23,7 @@ def by_episodes(env_steps: int, num_episodes: int, recent_return: float) -> floa
 
 def by_returns(env_steps: int, num_episodes: int, recent_return: float) -> float:
     """Count an agent by the mean return of its newest episodes, where that is above 0."""
-    return max(recent_return, 0.0)
+    return min(recent_return, LARGEST_RETURN) if recent_return > 0.0 else 0.0
 
 
 Weighting = Callable[[int, int, float], float]

@@ -29,6 +29,8 @@ class FedPG:
         Of the run.
     """
 
+    is_mean = False
+
     def __init__(self, learner: SVRPG, lr: float, seed: int) -> None:
         self._learner, self._lr, self._seed = learner, lr, seed
         self._steps = 0

@@ -31,9 +31,9 @@ class Participant:
         self.learner, self.row = learner, row
         self._objective, self._wire = objective, wire
         self._before: FloatVector = np.zeros(0, np.float32)
-        self._control: FloatVector = np.zeros(
-            wire.num_shared if wire.company == "controls" else 0, np.float32
-        )
+        num_controls = wire.num_shared if wire.company == "controls" else 0
+        self._control: FloatVector = np.zeros(num_controls, np.float32)
+        self._new_control = self._control
         self._recent: deque[float] = deque(maxlen=NUM_RECENT)
 
     @property
@@ -48,11 +48,16 @@ class Participant:
         if not wire.is_plain:
             self._before = params.copy()
         self._objective.begin(params, self._correction(published))
-        stats = self.learner.train(budget)
-        self._recent.extend(total for total, _ in stats.episodes)
-        if not wire.is_plain:
-            self._hand_in(published)
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found and named afterwards
+            stats = self.learner.train(budget)
+            if not wire.is_plain:
+                self._hand_in(published)
+        self._recent.extend(total for total, _ in stats.episodes if isfinite(total))
         return stats
+
+    def accept(self) -> None:
+        """Keep what belongs to an update that counts: the control variate it brought to the sum."""
+        self._control = self._new_control
 
     def update_norm(self, published: FloatVector, stats: TrainStats) -> float:
         """Compute the L2 norm of the update; not finite where it is to be left out."""
@@ -90,7 +95,7 @@ class Participant:
     def set_state(self, state: State) -> None:
         """Go on from `get_state`."""
         self.learner.set_state(state["learner"])
-        self._control[:] = state["control"]
+        self._control = self._new_control = state["control"].copy()
         self._recent = deque(state["recent"].tolist(), NUM_RECENT)
 
     def _correction(self, published: FloatVector) -> FloatVector | None:
@@ -125,7 +130,7 @@ class Participant:
         """
         control = self._wire.shared(self._mean_gradient())
         self.row[self._wire.num_shared :] = self._wire.controls(published) + (control - self._control)
-        self._control[:] = control
+        self._new_control = control
 
     def _mean_gradient(self) -> FloatVector:
         return self._objective.mean_gradient(self._wire.num_params)
@@ -133,8 +138,10 @@ class Participant:
 
 def distance(a: FloatVector, b: FloatVector) -> float:
     """Compute the L2 norm of a difference."""
-    return _norm(a - b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _norm(a - b)
 
 
 def _norm(vector: FloatVector) -> float:
-    return sqrt(float(np.dot(vector, vector)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sqrt(float(np.dot(vector, vector)))

@@ -47,6 +47,8 @@ def reference_round(
         if isfinite(participant.update_norm(params, stats)):
             rows[agent - 1] = participant.row
             weights[agent - 1] = weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
+            if weights[agent - 1] > 0.0:
+                participant.accept()
         else:
             participant.withdraw(params)
     received = Stack(rows, weights)

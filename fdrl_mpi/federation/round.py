@@ -73,8 +73,8 @@ class Outcome:
         Of this rank's agents.
     total_weight : float
         Of all agents; where the collective hides weights, the number of agents that had one.
-    is_lost : bool
-        Whether agents have trained, and no update was finite.
+    loss : str
+        Why there is no next model; empty if there is one, or if nobody has trained.
     num_stopping : int
         Ranks that were asked to stop.
     """
@@ -82,7 +82,7 @@ class Outcome:
     models: Models
     contributions: list[Contribution]
     total_weight: float
-    is_lost: bool
+    loss: str
     num_stopping: int
 
 
@@ -114,6 +114,7 @@ def federated_round(
         own_weights = np.array([one.weight for one in mine])
         ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile)
         weights, is_lost, num_stopping = _counted(parts, ballots)
+        loss = "no agent's update was finite" if is_lost else ""
 
     if weights.any():
         params = models[0]
@@ -124,10 +125,16 @@ def federated_round(
         if received is not None:
             with clock.phase("aggregate"):
                 aggregate = parts.aggregator.aggregate(received)
-                params = parts.server.step(params[received.columns], aggregate, received.columns)
+                with np.errstate(all="ignore"):
+                    params = parts.server.step(params[received.columns], aggregate, received.columns)
+        if not parts.server.is_mean and not world.agree(bool(np.isfinite(params).all())):
+            loss = (
+                "the server's step was not finite, so the model stays: choose a smaller aggregation.server.lr"
+            )
+            return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
         with clock.phase("exchange"):
             models = collective.publish(params)
-    return Outcome(models, mine, float(weights.sum()), is_lost, num_stopping)
+    return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
 
 
 def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:
@@ -143,6 +150,8 @@ def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | Non
         participant.withdraw(published)
         return Contribution(0.0, True, True, norm, *seconds, stats)
     weight = parts.weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
+    if weight > 0.0:
+        participant.accept()
     return Contribution(weight, True, False, norm, *seconds, stats)
 
 

@@ -173,10 +173,10 @@ class SynchronousRun:
         for round in range(start.round + 1, plan.rounds + 1):
             self.round = round - 1
             outcome = self._round(round, models)
-            if outcome.is_lost:
-                outcome_name, reason = "failed", f"no agent's update of round {round} was finite"
+            if outcome.loss:
+                outcome_name, reason = "failed", f"round {round}: {outcome.loss}"
                 round -= 1
-                if round > start.round and not plan.saves(round):
+                if round > start.round and not plan.saves(round) and not outcome.total_weight:
                     self._save(round, models)
                 break
             models = outcome.models
@@ -198,9 +198,15 @@ class SynchronousRun:
         budgets = {a: plan.schedule(round, a) for a in self._parts.world.agents if a in cohort}
         return federated_round(self._parts, models, budgets, self._interrupt.requested, self._background.work)
 
+    def _warn_of_nothing(self, round: int, outcome: Outcome) -> None:
+        """Say that a round moved nothing, where somebody has trained for it."""
+        if self._parts.world.is_root and outcome.total_weight == 0.0:
+            LOG.warning("round %d: no agent has a weight, so the model stays", round)
+
     def _after(self, round: int, outcome: Outcome, is_stopping: bool) -> None:
         """Record a round; evaluate and save its models where that is due."""
         plan, evaluated = self._plan, {}
+        self._warn_of_nothing(round, outcome)
         if plan.evaluates(round):
             with self._parts.clock.phase("evaluate"):
                 for number, evaluation in enumerate(self._own_evaluations):

@@ -174,6 +174,8 @@ def shared_columns(model: Model, share: str | Sequence[str]) -> list[slice]:
         If a name stands for nothing.
     """
     wanted = [share] if isinstance(share, str) else list(share)
+    if not wanted:
+        raise ValueError("learner.share is empty: choose all, or mode = independent if nothing is to travel")
     chosen: set[str] = set()
     for name in wanted:
         members = set(model.groups.get(name, ())) or {
