@@ -76,12 +76,12 @@ _ZOO_DQN = {
 }
 CASES = {
     "ppo": [
-        Case("CartPole-v1", 4, 500_000, PPOConfig(), 500, anneals=True),
-        Case("Acrobot-v1", 4, 500_000, PPOConfig(), 500, anneals=True),
+        Case("CartPole-v1", 4, 499_712, PPOConfig(), 976, anneals=True),
+        Case("Acrobot-v1", 4, 499_712, PPOConfig(), 976, anneals=True),
         Case(
             "gym:LunarLander-v3",
             16,
-            1_000_000,
+            999_424,
             PPOConfig(
                 num_steps=1024,
                 num_minibatches=256,
@@ -95,7 +95,7 @@ CASES = {
         Case(
             "Pendulum-v1",
             4,
-            100_000,
+            102_400,
             PPOConfig(
                 num_steps=1024,
                 num_minibatches=64,
@@ -159,7 +159,8 @@ def _return(learner: str, case: Case, seed: int) -> float:
     work = case.env_steps // case.rounds
     for round in range(1, case.rounds + 1):
         share = 1.0 - (round - 1) / case.rounds if case.anneals else 1.0
-        agent.train(Budget(work, share * case.settings.lr, stream(seed, "train", 1, round)))
+        stats = agent.train(Budget(work, share * case.settings.lr, stream(seed, "train", 1, round)))
+        assert stats.env_steps == work, "a round is made of whole rollouts"
     worlds = make_environment(place, [{}] * EPISODES)
     own = make_model(case.settings, seed, worlds, "numpy", "cpu")
     return float(Evaluation(worlds, own, EPISODES, seed).run(agent.params).returns.mean())
