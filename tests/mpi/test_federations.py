@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from runs import config_of, different, model_of, oracle, run_to_end, state_of
 
+from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -177,3 +178,17 @@ def test_agents_keep_what_they_do_not_share(world, on_all_ranks, run_dir):
     heads = slice(len(models[0]) - 27, None)  # two logits and a value of eight units, and their biases
     same = np.all([model == models[0] for model in models[1:]], axis=0)
     on_all_ranks(same[: heads.start].all() and not same[heads].any())
+
+
+@pytest.mark.parametrize("collective", ["node", "tree"])
+def test_a_server_step_that_is_not_finite_is_never_published(world, on_all_ranks, run_dir, collective):
+    """A step size beyond float32 ends the run as failed; nothing of it is saved."""
+    config = _config(
+        run_dir,
+        "ppo",
+        {"aggregation.server.lr": "1e39"},
+        comm__collective=collective,
+        checkpoint__every="1",
+    )
+    on_all_ranks(run_to_end(world, config) == 1)
+    on_all_ranks(not CheckpointStore(f"{run_dir}/run", 9).rounds())
