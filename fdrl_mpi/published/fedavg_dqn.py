@@ -8,7 +8,7 @@ import numpy as np
 from fdrl_mpi.published.experiment import Comparison, Experiment, Laboratory
 
 PAPER = "TroddenSpade, Federated-DRL, 2022 (a program without a paper): main-cart.py"
-NUM_AGENTS, STEPS_OF_A_ROUND = 3, 30
+NUM_AGENTS, STEPS_OF_A_ROUND, ROUNDS = 3, 30, 2000
 SETTINGS = {
     "environment.heterogeneity": "{}",
     "environment.num_envs": "1",
@@ -25,7 +25,7 @@ SETTINGS = {
     "learner.epsilon_steps": "2000",
     "learner.federate_target": "true",
     "learner.network.hidden": "[512, 128]",
-    "evaluation.every": "5",
+    "evaluation.every": "1",
     "evaluation.episodes": "1",
     "checkpoint.every": "100000",
 }
@@ -34,9 +34,10 @@ SETTINGS = {
 def conduct(laboratory: Laboratory) -> list[Comparison]:
     """The claim: federated agents end higher than one alone with as many steps of its own.
 
-    Their curves are of the target network, which here equals the network at the end of every round.
+    Their curves are of the target network, which here equals the network at the end of every round. The same
+    program's LunarLander is left out: it weighs agents by returns that are negative there.
     """
-    rounds, repetitions = (2000, 10) if laboratory.is_full else (600, 1)
+    repetitions = 10 if laboratory.is_full else 3
     means = {}
     for name, agents, own in (
         ("federated", NUM_AGENTS, {"aggregation.weighting": "returns"}),
@@ -44,23 +45,22 @@ def conduct(laboratory: Laboratory) -> list[Comparison]:
     ):
         tails = []
         for seed in range(repetitions):
-            settings = SETTINGS | own | {"seed": str(seed), "rounds": str(rounds)}
+            settings = SETTINGS | own | {"seed": str(seed), "rounds": str(ROUNDS)}
             result = laboratory.train(f"dqn_{name}", agents, settings)
             if result is not None:
-                returns = result.metrics.values["evaluation_return"]
-                played = returns[np.isfinite(returns[:, 0])].mean(axis=1)
-                tails.append(played[-len(played) // 5 :].mean())
+                played = result.metrics.values["evaluation_return"].mean(axis=1)
+                tails.append(played[-ROUNDS // 5 :].mean())
         means[name] = float(np.mean(tails)) if tails else np.nan
     gain = means["federated"] - means["alone"]
     return [
-        Comparison("federated: return of the last fifth", None, means["federated"], 300.0, 500.0),
+        Comparison("federated: return of the last fifth", None, means["federated"], 400.0, 500.0),
         Comparison("alone: return of the last fifth", None, means["alone"], 0.0, 500.0),
-        Comparison("gain by federation", None, gain, 10.0 if laboratory.is_full else -inf, inf),
+        Comparison("gain by federation", None, gain, 10.0, inf),
     ]
 
 
 def experiments() -> Iterator[Experiment]:
     """List the experiments of this file."""
     yield Experiment(
-        "fedavg-dqn", "FedAvg of deep Q-networks, by returns", PAPER, NUM_AGENTS + 1, (2.0, 90.0), conduct
+        "fedavg-dqn", "FedAvg of deep Q-networks, by returns", PAPER, NUM_AGENTS + 1, (15.0, 50.0), conduct
     )
