@@ -58,7 +58,7 @@ def add_own_rows(world: World, rows: FloatMatrix, weights: DoubleArray, out: Flo
     weights : float64 array, shape (K,)
     out : float32 array, shape (d,)
     """
-    own = shares(weights)[[agent - 1 for agent in world.agents]]
+    own = shares(weights)[[seat - 1 for seat in world.seats]]
     present = np.flatnonzero(own)
     if len(present) == len(rows) > 0:
         weighted_sum(own, rows, out)

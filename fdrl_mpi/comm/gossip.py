@@ -49,8 +49,8 @@ class Gossip(Collective):
             return
         assert isinstance(self._comm, MPI.Intracomm)
         placement = world.placement
-        own = [agent - 1 for agent in world.agents]
-        columns = {rank: [agent - 1 for agent in placement.agents_of(rank)] for rank in range(1, world.size)}
+        own = [seat - 1 for seat in world.seats]
+        columns = {rank: [seat - 1 for seat in placement.seats_of(rank)] for rank in range(1, world.size)}
         others = [rank for rank in columns if rank != world.rank]
         self._sources = [rank for rank in others if mixing[np.ix_(own, columns[rank])].any()]
         self._targets = [rank for rank in others if mixing[np.ix_(columns[rank], own)].any()]

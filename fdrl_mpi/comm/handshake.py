@@ -47,7 +47,7 @@ class Handshake:
 
 def party_of(world: World, rank: int) -> int:
     """Name the party on a rank: 0 for the root, else the id of its first agent."""
-    return world.placement.agents_of(rank).start if rank else 0
+    return world.agents_of(rank)[0] if rank else 0
 
 
 def shake_hands(

@@ -32,8 +32,8 @@ class NodeMemory:
     def __init__(self, world: World, num_params: int) -> None:
         stride = -(-num_params // LINE) * LINE
         stride += LINE if stride % PAGE == 0 else 0  # else a column of all rows falls into one set of a cache
-        agents = world.agents_of_node()
-        num_rows, first = len(agents), agents.index(world.agents.start) if world.agents else 0
+        seats = world.seats_of_node()
+        num_rows, first = len(seats), seats.index(world.seats.start) if world.seats else 0
         itemsize = np.dtype(np.float32).itemsize
         own = [(2 + row) * stride * itemsize for row in range(first, first + len(world.agents))]
         common = [0, stride * itemsize] if world.node.Get_rank() == 0 else []
@@ -129,7 +129,7 @@ class NodeSum(Node):
 
     def __init__(self, world: World, num_params: int, fan_out: int = 0) -> None:
         super().__init__(world, num_params)
-        self._own = [agent - 1 for agent in world.agents_of_node()]
+        self._own = [seat - 1 for seat in world.seats_of_node()]
         leaders = world.leaders()
         self._links: TreeLinks | None = None
         if leaders is not None:
@@ -176,7 +176,7 @@ class NodeStack(Node):
         self._slices = [slices[rank] for rank in range(world.size)]
         self._columns = slices[world.rank]
         self._is_remote = [node != world.nodes[world.rank] for node in world.nodes]
-        self._own = [agent - 1 for agent in world.agents_of_node()]
+        self._own = [seat - 1 for seat in world.seats_of_node()]
         self._leaders = world.leaders()
         self._outbox: FloatVector = np.empty(world.placement.agents_per_rank * num_params, np.float32)
         width = self._columns.stop - self._columns.start
@@ -220,12 +220,12 @@ class NodeStack(Node):
             sent_counts.append(part.size)
             sent_starts.append(filled)
             filled += part.size
-        agents = [placement.agents_of(rank) for rank in range(self._world.size)]
+        seats = [placement.seats_of(rank) for rank in range(self._world.size)]
         counts = [
-            len(ids) * width if is_remote else 0
-            for ids, is_remote in zip(agents, self._is_remote, strict=True)
+            len(theirs) * width if is_remote else 0
+            for theirs, is_remote in zip(seats, self._is_remote, strict=True)
         ]
-        starts = [(ids.start - 1) * width if len(ids) else 0 for ids in agents]
+        starts = [(theirs.start - 1) * width if theirs else 0 for theirs in seats]
         self._world.comm.Alltoallv(
             [self._outbox, sent_counts, sent_starts, MPI.FLOAT], [self._stack, counts, starts, MPI.FLOAT]
         )

@@ -16,6 +16,7 @@ from fdrl_mpi.aggregation.views import Sum, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.handshake import shake_hands
+from fdrl_mpi.comm.requests import wait_all, wait_some
 from fdrl_mpi.comm.tree import TreeLinks, Vector, chunk_bytes, tree_shape
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.privacy.channel import TAG_BYTES, Authenticator, Channel, Kind, nonce
@@ -297,7 +298,7 @@ class SecureRing(Collective):
         inbox = [bytearray(SEED_BYTES + TAG_BYTES) for _ in range(1, self._world.size)]
         requests = [comm.Irecv(sealed, rank, REVEAL) for rank, sealed in enumerate(inbox, 1)]
         is_complete = True
-        while arrived := MPI.Request.Waitsome(requests):
+        while arrived := wait_some(requests):
             try:
                 seeds = [self._channels[n + 1].unseal(name, bytes(inbox[n])) for n in arrived]
                 self._expander.add(self._upload, [], seeds)
@@ -358,7 +359,7 @@ class SecureRing(Collective):
         requests = [comm.Irecv(buffer, rank, ECHO) for rank, buffer in inbox.items()]
         for rank in self._neighbours:
             requests.append(comm.Isend(self._channels[rank].seal(name, own), rank, ECHO))
-        MPI.Request.Waitall(requests)
+        wait_all(requests)
         size = len(inbox) * (DIGEST_BYTES + TAG_BYTES)
         self.traffic.sent(size, len(inbox))
         self.traffic.received(size, len(inbox))

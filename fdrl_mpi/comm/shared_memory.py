@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 
-from mpi4py import MPI
+from fdrl_mpi.comm.requests import Communicator
 
 FOLDER = "/dev/shm"
 
@@ -19,7 +19,7 @@ class SharedMemory:
 
     Parameters
     ----------
-    node : MPI.Comm
+    node : communicator
         All its ranks call together.
     num_bytes : int
         The same on every rank.
@@ -32,7 +32,7 @@ class SharedMemory:
         On all ranks of the node, if one of them cannot: no /dev/shm, or too small.
     """
 
-    def __init__(self, node: MPI.Comm, num_bytes: int, reserved: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, node: Communicator, num_bytes: int, reserved: Sequence[tuple[int, int]]) -> None:
         path, trouble, file = "", "", -1
         is_leader = node.Get_rank() == 0
         try:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import DTypeLike, NDArray
 
 from fdrl_mpi.aggregation.views import Sum, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.comm.allreduce import add_own_rows
 from fdrl_mpi.comm.collective import Collective, Models, Traffic
+from fdrl_mpi.comm.requests import Communicator, Request, wait_all
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.topology.tree import Tree as Shape
 from fdrl_mpi.topology.tree import choose_fan_out, node_tree
@@ -31,7 +31,7 @@ class TreeLinks:
 
     Parameters
     ----------
-    comm : MPI.Comm
+    comm : communicator
         Its ranks are those of the tree.
     shape : topology.tree.Tree
     length : int
@@ -45,7 +45,7 @@ class TreeLinks:
 
     def __init__(
         self,
-        comm: MPI.Comm,
+        comm: Communicator,
         shape: Shape,
         length: int,
         dtype: DTypeLike,
@@ -77,7 +77,7 @@ class TreeLinks:
                 self.complete(number, part)
                 sends.append(self._comm.Isend(part, self._parent, UP))
                 self._traffic.sent(part.nbytes)
-        MPI.Request.Waitall(sends)
+        wait_all(sends)
 
     def take(self, child: int, number: int, received: Vector, part: Vector) -> None:
         """Add a chunk that came from a child to this rank's."""
@@ -88,7 +88,7 @@ class TreeLinks:
 
     def hand_down(self, vector: Vector) -> None:
         """Give rank 0's vector to all ranks, in place."""
-        sends: list[MPI.Request] = []
+        sends: list[Request] = []
         parts = [vector[chunk] for chunk in self._chunks]
         arriving = [self._comm.Irecv(part, self._parent, DOWN) for part in parts if self._parent >= 0]
         for number, part in enumerate(parts):
@@ -98,9 +98,9 @@ class TreeLinks:
             for child in self._children:
                 sends.append(self._comm.Isend(part, child, DOWN))
                 self._traffic.sent(part.nbytes)
-        MPI.Request.Waitall(sends)
+        wait_all(sends)
 
-    def _receive(self, number: int) -> list[MPI.Request]:
+    def _receive(self, number: int) -> list[Request]:
         """Expect a chunk of every child; nothing after the last one."""
         if number >= len(self._chunks):
             return []

@@ -2,18 +2,15 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from mpi4py import MPI
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.comm.requests import Communicator, wait_all, wait_patiently
 from fdrl_mpi.topology.placement import Placement
-
-SHORTEST_PAUSE_S = 1e-5
-LONGEST_PAUSE_S = 2e-3
 
 
 class World:
@@ -24,33 +21,47 @@ class World:
     comm : MPI.Comm
     agents_per_rank : int
         A.
-    node : MPI.Comm, optional
+    node : communicator, optional
         The ranks that share this rank's memory; found out if not given.
+    agents : sequence of int, shape (K,), optional
+        Ids in the order of seats; 1..K if not given.
 
     Attributes
     ----------
-    node : MPI.Comm
+    node : communicator
         The ranks that share this rank's memory.
     nodes : tuple of int
         Of each rank the first rank on its node.
-    agents : range
-        Ids of this rank's agents; none on the root.
+    seats : range
+        Of this rank: where its agents stand in tables of all agents, from 1; none on the root.
+    all_agents : tuple of int
+        Ids of all agents that are here, in the order of seats. An id stays, a seat may change.
+    agents : tuple of int
+        Ids of this rank's agents.
     """
 
-    def __init__(self, comm: MPI.Comm, agents_per_rank: int = 1, node: MPI.Comm | None = None) -> None:
-        self.comm = comm
+    def __init__(
+        self,
+        comm: Communicator,
+        agents_per_rank: int = 1,
+        node: Communicator | None = None,
+        agents: Sequence[int] = (),
+    ) -> None:
+        self.comm: Any = comm
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
-        self.node: MPI.Comm = node or comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.node: Any = node or comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.nodes = tuple(comm.allgather(self.node.bcast(self.rank)))
         self.host: str = MPI.Get_processor_name()
         self.placement = Placement(self.size, agents_per_rank)
-        self.agents = self.placement.agents_of(self.rank)
+        self.seats = self.placement.seats_of(self.rank)
+        self.all_agents = tuple(agents) or tuple(range(1, self.placement.num_agents + 1))
+        self.agents = self.agents_of(self.rank)
 
     @property
     def local_rank(self) -> int:
         """Number of this rank among those of its node."""
-        return self.node.Get_rank()
+        return int(self.node.Get_rank())
 
     @property
     def is_root(self) -> bool:
@@ -62,12 +73,16 @@ class World:
         """Number of agents, K."""
         return self.placement.num_agents
 
-    def agents_of_node(self) -> list[int]:
-        """List the ids of the agents on this rank's node."""
-        ranks = [rank for rank, node in enumerate(self.nodes) if node == self.nodes[self.rank]]
-        return [agent for rank in ranks for agent in self.placement.agents_of(rank)]
+    def agents_of(self, rank: int) -> tuple[int, ...]:
+        """List the ids of a rank's agents."""
+        return tuple(self.all_agents[seat - 1] for seat in self.placement.seats_of(rank))
 
-    def leaders(self) -> MPI.Comm | None:
+    def seats_of_node(self) -> list[int]:
+        """List the seats on this rank's node."""
+        ranks = [rank for rank, node in enumerate(self.nodes) if node == self.nodes[self.rank]]
+        return [seat for rank in ranks for seat in self.placement.seats_of(rank)]
+
+    def leaders(self) -> Any:
         """Make a communicator of the first rank of each node; None on the others. Collective."""
         is_leader = self.nodes[self.rank] == self.rank
         comm = self.comm.Split(0 if is_leader else MPI.UNDEFINED, self.rank)
@@ -110,11 +125,11 @@ class World:
         if self.is_root:
             ballots[0] = ballot
             requests = [self.comm.Irecv(ballots[rank], rank) for rank in range(1, self.size)]
-            _wait_patiently(requests, meanwhile)
-            MPI.Request.Waitall([self.comm.Isend(ballots, rank) for rank in range(1, self.size)])
+            wait_patiently(requests, meanwhile)
+            wait_all([self.comm.Isend(ballots, rank) for rank in range(1, self.size)])
         else:
             sent = self.comm.Isend(np.array(ballot, np.float64), 0)
-            _wait_patiently([self.comm.Irecv(ballots, 0)], meanwhile)
+            wait_patiently([self.comm.Irecv(ballots, 0)], meanwhile)
             sent.Wait()
         return ballots
 
@@ -145,7 +160,8 @@ class World:
 
     def gather_objects(self, value: Any) -> list[Any]:
         """Collect a small Python object of each rank on every rank, pickled: for start and checkpoints."""
-        return self.comm.allgather(value)
+        values: list[Any] = self.comm.allgather(value)
+        return values
 
     def from_root(self, value: Any) -> Any:
         """Give the root's small Python object to every rank, pickled: for start and checkpoints."""
@@ -176,14 +192,6 @@ class World:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-def _wait_patiently(requests: list[MPI.Request], meanwhile: Callable[[], bool]) -> None:
-    pause_s = 0.0
-    while not MPI.Request.Testall(requests):
-        if not meanwhile():
-            time.sleep(pause_s)
-            pause_s = min(pause_s + SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
 
 
 def open_world(agents_per_rank: int = 1) -> World:

@@ -1,11 +1,11 @@
-"""Which rank hosts which agents."""
+"""Which rank hosts how many agents."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Rank 0 is the root; every other rank hosts the same number of agents, in the order of their ids.
+    """Rank 0 is the root; every other rank has the same number of seats for agents.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Placement:
         """Number of agents, K."""
         return (self.num_ranks - 1) * self.agents_per_rank
 
-    def agents_of(self, rank: int) -> range:
-        """List the ids of a rank's agents, from 1 to K; the root has none."""
+    def seats_of(self, rank: int) -> range:
+        """List the numbers of a rank's seats, from 1 to K; the root has none."""
         first = (rank - 1) * self.agents_per_rank + 1
         return range(first, first + self.agents_per_rank) if rank else range(0)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from fdrl_mpi.comm.post import Post
+from fdrl_mpi.comm.watched import WatchedComm
 from fdrl_mpi.comm.world import World, open_world
 
 
@@ -31,3 +33,10 @@ def on_all_ranks(world: World) -> Callable[[bool, str], None]:
 def run_dir(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
     """One directory for all ranks."""
     return world.from_root(str(tmp_path_factory.mktemp("runs")) if world.is_root else None)
+
+
+@pytest.fixture(scope="session")
+def watched_world(world: World) -> World:
+    """The same ranks, none of whose waits is endless."""
+    post = Post(world.comm)
+    return World(WatchedComm(post, range(world.size), number=1, silence_s=20.0))

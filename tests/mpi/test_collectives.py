@@ -19,6 +19,13 @@ from fdrl_mpi.config import CommConfig
 from fdrl_mpi.streams import stream
 
 pytestmark = pytest.mark.mpi(min_size=2)
+
+
+@pytest.fixture(scope="module", params=["MPI", "watched"])
+def world(request, world):
+    return world if request.param == "MPI" else request.getfixturevalue("watched_world")
+
+
 WITH_ONE_MODEL = ["allreduce", "gather", "node", "tree"]
 LENGTHS = [1, 2, 7, 1000, 40_001]
 ROUNDING = {"rtol": 2e-6, "atol": 2e-6}  # sums of few float32 terms of order 1
@@ -28,7 +35,7 @@ def _agents(world: World) -> range:
     return range(1, world.num_agents + 1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def several_nodes(world: World) -> World:
     """The same ranks, as if even and odd ones were on two nodes."""
     return World(world.comm, 1, world.comm.Split(world.rank % 2, world.rank))
@@ -186,7 +193,7 @@ def test_agents_on_however_many_ranks_give_the_same_bits_in_shared_memory(world,
     d, results = 50_001, []
     for ranks in (1, 2, 3, 4, 6, 12):
         part = world.comm.Split(0 if world.rank <= ranks else MPI.UNDEFINED, world.rank)
-        if ranks >= world.size or part == MPI.COMM_NULL:
+        if ranks >= world.size or not part:
             continue
         some = World(part, agents_per_rank=12 // ranks)
         for name in ("node", "gather"):
@@ -229,7 +236,7 @@ def test_shared_memory_that_does_not_fit_is_refused_on_all_ranks_and_leaves_no_f
     world.barrier()
     refused = ""
     try:
-        shared_memory.SharedMemory(world.node, num_bytes, [(0, num_bytes)] if world.node.rank == 0 else [])
+        shared_memory.SharedMemory(world.node, num_bytes, [(0, num_bytes)] if world.local_rank == 0 else [])
     except OSError as error:
         refused = str(error)
     on_all_ranks(str(num_bytes) in refused, f"refused with {refused!r}")

@@ -15,6 +15,13 @@ from fdrl_mpi.privacy.keys import write_identity
 from fdrl_mpi.streams import stream
 
 pytestmark = pytest.mark.mpi(min_size=2)
+
+
+@pytest.fixture(scope="module", params=["MPI", "watched"])
+def world(request, world):
+    return world if request.param == "MPI" else request.getfixturevalue("watched_world")
+
+
 SETTINGS = SecureSettings(ring_degree=4, colluders=0, dropouts=0, largest_change=4.0, largest_weight=100.0)
 
 

@@ -9,11 +9,11 @@ from fdrl_mpi.topology.slices import cut
 
 
 @pytest.mark.parametrize(("num_ranks", "agents_per_rank"), [(2, 1), (4, 3), (5, 7), (17, 64)])
-def test_every_agent_has_one_rank_and_ids_follow_the_ranks(num_ranks, agents_per_rank):
+def test_every_seat_has_one_rank_and_numbers_follow_the_ranks(num_ranks, agents_per_rank):
     placement = Placement(num_ranks, agents_per_rank)
-    agents = [agent for rank in range(num_ranks) for agent in placement.agents_of(rank)]
-    assert agents == list(range(1, placement.num_agents + 1))
-    assert len(placement.agents_of(0)) == 0
+    seats = [seat for rank in range(num_ranks) for seat in placement.seats_of(rank)]
+    assert seats == list(range(1, placement.num_agents + 1))
+    assert len(placement.seats_of(0)) == 0
 
 
 @given(st.integers(0, 10_000), st.integers(1, 70), st.integers(1, 512))

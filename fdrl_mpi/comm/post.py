@@ -1,0 +1,180 @@
+"""Messages between ranks that may die or stop at any moment."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpi4py import MPI
+
+ALARM, CALL, VOTE, VIEW, JOIN = "alarm", "call", "vote", "view", "join"
+MIRROR, GOODBYE = "mirror", "goodbye"
+"""Kinds of letters. The first five change the view, see `membership`; the root's state goes to its mirror;
+a run that is over says so to those that stand by."""
+
+LOOK_EVERY_S = 0.2
+"""How often a rank that waits asks the operating system about processes of its host."""
+
+
+class Lost(Exception):  # noqa: N818 (no error: what a rank does next is to agree on a new view)
+    """The ranks that work together have to change.
+
+    Attributes
+    ----------
+    suspects : frozenset of int
+        Ranks of the job that are dead, stopped or silent; empty where another rank has given the alarm.
+    """
+
+    def __init__(self, reason: str, suspects: Iterable[int] = ()) -> None:
+        super().__init__(reason)
+        self.suspects = frozenset(suspects)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A short message that does not belong to a round.
+
+    Attributes
+    ----------
+    kind : str
+    number : int
+        Of the view it is about.
+    body : dict of JSON values
+    sender : int
+        Rank in the job.
+    """
+
+    kind: str
+    number: int
+    body: dict[str, Any] = field(default_factory=dict)
+    sender: int = -1
+
+
+class Post:
+    """Letters, and what is known of the processes of the job.
+
+    Works on its own communicators, which are never revoked: ranks that live can always talk, whoever died.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job, all alive; collective.
+
+    Attributes
+    ----------
+    data : MPI.Comm
+        For messages of rounds.
+    rank, size : int
+        Of the job.
+    dead : set of int
+        Ranks known to be dead.
+    hosts : list of str
+    letters : list of Letter
+        What has arrived and was not taken; `take` empties it.
+    """
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self.data, self._control = comm.Dup(), comm.Dup()
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        own = (MPI.Get_processor_name(), os.getpid(), _started(os.getpid()))
+        self._processes: list[tuple[str, int, str]] = comm.allgather(own)
+        self.hosts = [host for host, _, _ in self._processes]
+        self.dead: set[int] = set()
+        self.letters: list[Letter] = []
+        self._leaving: list[tuple[MPI.Request, bytes]] = []
+        self._buried: list[tuple[MPI.Request, Any]] = []
+
+    def send(self, letter: Letter, to: Iterable[int]) -> None:
+        """Send a letter; who is dead gets none, and nobody waits for those who do not read."""
+        text = json.dumps([letter.kind, letter.number, letter.body]).encode()
+        for rank in to:
+            if rank not in self.dead and rank != self.rank:
+                try:
+                    self._leaving.append((self._control.Isend(text, rank), text))
+                except MPI.Exception:
+                    self.dead.add(rank)
+        self._leaving = [(request, kept) for request, kept in self._leaving if not _is_over(request)]
+
+    def collect(self) -> list[Letter]:
+        """Take in what has arrived; return all letters that wait to be taken."""
+        status = MPI.Status()
+        while True:
+            try:
+                message = self._control.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, status)
+            except MPI.Exception:  # somebody has died that had not been acknowledged
+                self._acknowledge()
+                continue
+            if message is None:
+                break
+            text = bytearray(status.Get_count(MPI.BYTE))
+            message.Recv(text)
+            kind, number, body = json.loads(text)
+            self.letters.append(Letter(kind, number, body, status.Get_source()))
+        self._buried = [(request, kept) for request, kept in self._buried if not _is_over(request)]
+        return self.letters
+
+    def take(self, *kinds: str) -> list[Letter]:
+        """Remove and return the letters of these kinds."""
+        taken = [letter for letter in self.collect() if letter.kind in kinds]
+        self.letters = [letter for letter in self.letters if letter.kind not in kinds]
+        return taken
+
+    def is_halted(self, rank: int) -> bool:
+        """Whether a process of this host is stopped or gone; False where that cannot be known."""
+        host, pid, started = self._processes[rank]
+        if rank in self.dead:
+            return True
+        if host != self.hosts[self.rank] or not started:
+            return False
+        return _state(pid) in ("T", "t", "Z", "X", "") or _started(pid) != started
+
+    def end(self, rank: int) -> None:
+        """Kill a process of this host, so that it can never write where another one has taken over."""
+        host, pid, started = self._processes[rank]
+        if host == self.hosts[self.rank] and rank != self.rank and _started(pid) == started:
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
+
+    def bury(self, request: MPI.Request, buffer: Any) -> None:
+        """Keep a buffer until no late message can reach it any more."""
+        self._buried.append((request, buffer))
+
+    def _acknowledge(self) -> None:
+        self._control.Ack_failed()
+        group, world = self._control.Get_failed(), self._control.Get_group()
+        ranks = MPI.Group.Translate_ranks(group, list(range(group.Get_size())), world)
+        self.dead.update(ranks)
+
+
+def _is_over(request: MPI.Request) -> bool:
+    try:
+        return request.Test()
+    except MPI.Exception:
+        return True
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _state(pid: int) -> str:
+    """Read the state of a process: "T" if it is stopped, empty if it is gone."""
+    return (_stat(pid) or [""])[0]
+
+
+def _started(pid: int) -> str:
+    """Read when a process began, in ticks since boot: tells it from a later one with its number."""
+    fields = _stat(pid)
+    return fields[19] if fields else ""
+
+
+def now_s() -> float:
+    """Read the clock of waits."""
+    return time.monotonic()
