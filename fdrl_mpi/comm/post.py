@@ -117,11 +117,12 @@ class Post:
         self._buried = [(request, kept) for request, kept in self._buried if not _is_over(request)]
         return self.letters
 
-    def take(self, *kinds: str) -> list[Letter]:
-        """Remove and return the letters of these kinds."""
-        taken = [letter for letter in self.collect() if letter.kind in kinds]
-        self.letters = [letter for letter in self.letters if letter.kind not in kinds]
-        return taken
+    def take(self, *kinds: str) -> Letter | None:
+        """Remove and return the first letter of these kinds; None if there is none."""
+        found = next((letter for letter in self.collect() if letter.kind in kinds), None)
+        if found is not None:
+            self.letters.remove(found)
+        return found
 
     def is_halted(self, rank: int) -> bool:
         """Whether a process of this host is stopped or gone; False where that cannot be known."""
