@@ -80,6 +80,8 @@ class Change:
         How long a rank may take to answer, and a caller to decide.
     now : callable
         Reads a clock, in seconds.
+    guests : iterable of int
+        Ranks outside of the view that have asked to be let in; a caller waits for their answers too.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class Change:
         suspects: Iterable[int],
         patience_s: float,
         now: Callable[[], float],
+        guests: Iterable[int] = (),
     ) -> None:
         self._letters, self._round, self._hosted = letters, round, list(hosted)
         self._views, view = list(views), views[-1]
         self._view = view
         self._num_agents, self._patience_s, self._now = num_agents, patience_s, now
         self._suspects = set(suspects) - {letters.rank}
+        self._guests = set(guests)
         self._promised = view.number
         self._called: dict[int, Vote] | None = None
         self._since_s = self._begun_s = now()
@@ -186,7 +190,8 @@ class Change:
         called, view = self._called, self._view
         assert called is not None
         is_over = self._now() - self._since_s > self._patience_s
-        missing = [rank for rank in view.members if rank not in called and not self._is_lost(rank)]
+        expected = {*view.members, *self._guests}
+        missing = [rank for rank in expected if rank not in called and not self._is_lost(rank)]
         if missing and not is_over:
             return None
         if not _suffices(called):

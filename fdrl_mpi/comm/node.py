@@ -20,11 +20,14 @@ PAGE = 1024
 
 
 class NodeMemory:
-    """The shared memory of one node: the next model, a sum, and a row for each of its agents.
+    """The shared memory of one node: two models, a sum, and a row for each of its agents.
+
+    Two models, so that the last one is whole until the next one is.
 
     Attributes
     ----------
-    model, sum : float32 arrays, shape (d,)
+    models : float32 array, shape (2, d)
+    sum : float32 array, shape (d,)
     rows : float32 array, shape (agents of the node, d)
         In the order of agent ids.
     """
@@ -35,21 +38,21 @@ class NodeMemory:
         seats = world.seats_of_node()
         num_rows, first = len(seats), seats.index(world.seats.start) if world.seats else 0
         itemsize = np.dtype(np.float32).itemsize
-        own = [(2 + row) * stride * itemsize for row in range(first, first + len(world.agents))]
-        common = [0, stride * itemsize] if world.node.Get_rank() == 0 else []
+        own = [(3 + row) * stride * itemsize for row in range(first, first + len(world.agents))]
+        common = [0, stride * itemsize, 2 * stride * itemsize] if world.node.Get_rank() == 0 else []
         memory, trouble = None, ""
         try:
             reserved = [(start, stride * itemsize) for start in common + own]
-            memory = SharedMemory(world.node, (2 + num_rows) * stride * itemsize, reserved).memory
+            memory = SharedMemory(world.node, (3 + num_rows) * stride * itemsize, reserved).memory
         except OSError as error:
             trouble = str(error)
         troubles = [text for text in world.gather_objects(trouble) if text]
         if memory is None or troubles:
             raise OSError(troubles[0])
         matrix: FloatMatrix = np.frombuffer(memory, np.float32).reshape(-1, stride)[:, :num_params]
-        self.model: FloatVector = matrix[0]
-        self.sum: FloatVector = matrix[1]
-        self.rows: FloatMatrix = matrix[2:]
+        self.models: FloatMatrix = matrix[:2]
+        self.sum: FloatVector = matrix[2]
+        self.rows: FloatMatrix = matrix[3:]
         self.own_rows: FloatMatrix = self.rows[first : first + len(world.agents)]
 
 
@@ -81,14 +84,17 @@ class Node(Collective):
         self._world, self._node = world, world.node
         self._memory = NodeMemory(world, num_params)
         self.rows: FloatMatrix = self._memory.own_rows
+        self._turn, self._model = 0, self._memory.models[0]
         self._weights: FloatVector = np.zeros(world.num_agents, np.float32)
         self._columns = cut(num_params, self._node.Get_size(), BLOCK)[self._node.Get_rank()]
 
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
-        """Keep the weights: the rows are where they are needed."""
+        """Keep the weights, and leave the last model: the rows are where they are needed."""
         self._weights = weights.astype(np.float32)
         self.traffic.sent(self.rows.nbytes, messages=0)
-        self.traffic.received(self._memory.model.nbytes, messages=0)
+        self._model = self._memory.models[self._turn]
+        self._turn = 1 - self._turn
+        self.traffic.received(self._model.nbytes, messages=0)
 
     def exchange(self) -> Received:
         """Return this rank's slice of all updates."""
@@ -97,9 +103,9 @@ class Node(Collective):
 
     def publish(self, params: FloatVector) -> Models:
         """Put this rank's slice into the shared model and wait for the others."""
-        self._memory.model[self._columns] = params
+        self._model[self._columns] = params
         self._node.Barrier()
-        return [self._memory.model] * max(len(self.rows), 1)
+        return [self._model] * max(len(self.rows), 1)
 
     def _add_up(self, partial: DoubleArray) -> DoubleArray:
         total = np.array(partial, np.float64)
@@ -190,17 +196,17 @@ class NodeStack(Node):
 
     def publish(self, params: FloatVector) -> Models:
         """Put this rank's slice into the shared model, and the slices of other nodes."""
-        self._memory.model[self._columns] = params
+        self._model[self._columns] = params
         self._node.Barrier()
         if self._leaders is not None:
             bounds = self._leaders.allgather(self._node_bounds())
             counts, starts = [stop - start for start, stop in bounds], [start for start, _ in bounds]
-            self._leaders.Allgatherv(MPI.IN_PLACE, [self._memory.model, counts, starts, MPI.FLOAT])
+            self._leaders.Allgatherv(MPI.IN_PLACE, [self._model, counts, starts, MPI.FLOAT])
             own = counts[self._leaders.Get_rank()]
             self.traffic.sent(4 * own)
             self.traffic.received(4 * (sum(counts) - own))
         self._node.Barrier()
-        return [self._memory.model] * max(len(self.rows), 1)
+        return [self._model] * max(len(self.rows), 1)
 
     def _node_bounds(self) -> tuple[int, int]:
         """Say which part of the model this node's ranks work on."""

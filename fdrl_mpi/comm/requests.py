@@ -42,8 +42,10 @@ def wait_some(requests: Sequence[Any]) -> list[int] | None:
     return MPI.Request.Waitsome(list(requests))
 
 
-def wait_patiently(requests: Sequence[Any], meanwhile: Callable[[], bool]) -> None:
+def wait_patiently(requests: Sequence[Any], meanwhile: Callable[[], bool], limit_s: float) -> None:
     """Wait for all, and use the time: sleep where there is no other work, so that others get the cores.
+
+    `limit_s` counts where requests are watched.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def wait_patiently(requests: Sequence[Any], meanwhile: Callable[[], bool]) -> No
         As `wait_all`.
     """
     if requests and isinstance(requests[0], WatchedRequest):
-        requests[0].comm.wait(requests, meanwhile)
+        requests[0].comm.wait(requests, meanwhile, limit_s)
         return
     pause_s = 0.0
     while not MPI.Request.Testall(list(requests)):

@@ -222,18 +222,18 @@ class WatchedComm:
     def allgather(self, value: Any) -> list[Any]:
         """Collect a small Python object of each rank on every rank."""
         if self._rank:
-            self._send_object(value, 0)
+            self.send_object(value, 0)
         else:
-            values = [value] + [self._receive_object(rank) for rank in range(1, self._size)]
+            values = [value] + [self.receive_object(rank) for rank in range(1, self._size)]
         return self.bcast(None if self._rank else values)  # type: ignore[no-any-return]
 
     def bcast(self, value: Any) -> Any:
         """Give rank 0's small Python object to every rank."""
         parent, children = self._binomial()
         if parent >= 0:
-            value = self._receive_object(parent)
+            value = self.receive_object(parent)
         for child in reversed(children):
-            self._send_object(value, child)
+            self.send_object(value, child)
         return value
 
     def Split(self, color: int, key: int = 0) -> "WatchedComm | None":
@@ -306,23 +306,32 @@ class WatchedComm:
         requests += [self.Isend(sent[rank], rank, ALL) for rank in others if sent[rank].size]
         self.wait(requests)
 
-    def _send_object(self, value: Any, dest: int) -> None:
-        self.Send(pickle.dumps(value), dest, OBJECT)
+    def send_object(self, value: Any, dest: int) -> None:
+        """Send a Python object, pickled."""
+        self.Send(pickle.dumps((value,)), dest, OBJECT)
 
-    def _receive_object(self, source: int) -> Any:
-        peer, vigil, status = self._ranks[source], Vigil(self, self._silence_s), MPI.Status()
-        while True:
-            try:
-                message = self.post.data.Improbe(peer, self._first_tag + OBJECT, status)
-            except MPI.Exception as error:
-                self.post.dead.add(peer)
-                raise Lost(f"rank {peer} is dead ({error})", {peer}) from error
-            if message is not None:
-                break
-            vigil.go_on([peer])
+    def poll_object(self, source: int) -> tuple[Any] | None:
+        """Receive an object if one has come, alone in a tuple; None if not."""
+        peer = self._ranks[source]
+        status = MPI.Status()
+        try:
+            message = self.post.data.Improbe(peer, self._first_tag + OBJECT, status)
+        except MPI.Exception as error:
+            self.post.dead.add(peer)
+            raise Lost(f"rank {peer} is dead ({error})", {peer}) from error
+        if message is None:
+            return None
         data = bytearray(status.Get_count(MPI.BYTE))
         WatchedRequest(self, message.Irecv(data), peer, data).Wait()
-        return pickle.loads(data)
+        boxed: tuple[Any] = pickle.loads(data)
+        return boxed
+
+    def receive_object(self, source: int) -> Any:
+        """Wait for an object."""
+        vigil = Vigil(self, self._silence_s)
+        while (boxed := self.poll_object(source)) is None:
+            vigil.go_on([self._ranks[source]])
+        return boxed[0]
 
 
 class Vigil:

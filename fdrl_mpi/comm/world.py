@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from math import inf, nan
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,6 +26,8 @@ class World:
         The ranks that share this rank's memory; found out if not given.
     agents : sequence of int, shape (K,), optional
         Ids in the order of seats; 1..K if not given.
+    num_enrolled : int, optional
+        Agents of the run, whether they are here or not; K if not given.
 
     Attributes
     ----------
@@ -38,6 +41,8 @@ class World:
         Ids of all agents that are here, in the order of seats. An id stays, a seat may change.
     agents : tuple of int
         Ids of this rank's agents.
+    num_enrolled : int
+        Highest id.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class World:
         agents_per_rank: int = 1,
         node: Communicator | None = None,
         agents: Sequence[int] = (),
+        num_enrolled: int = 0,
     ) -> None:
         self.comm: Any = comm
         self.rank: int = comm.Get_rank()
@@ -57,6 +63,7 @@ class World:
         self.seats = self.placement.seats_of(self.rank)
         self.all_agents = tuple(agents) or tuple(range(1, self.placement.num_agents + 1))
         self.agents = self.agents_of(self.rank)
+        self.num_enrolled = num_enrolled or self.num_agents
 
     @property
     def local_rank(self) -> int:
@@ -70,7 +77,7 @@ class World:
 
     @property
     def num_agents(self) -> int:
-        """Number of agents, K."""
+        """Number of agents that are here, K."""
         return self.placement.num_agents
 
     def agents_of(self, rank: int) -> tuple[int, ...]:
@@ -102,7 +109,7 @@ class World:
         comm = self.comm.Split(0 if is_inside else MPI.UNDEFINED, self.rank)
         return World(comm, agents_per_rank) if is_inside else None
 
-    def meet(self, ballot: DoubleArray, meanwhile: Callable[[], bool]) -> DoubleArray:
+    def meet(self, ballot: DoubleArray, meanwhile: Callable[[], bool], limit_s: float = inf) -> DoubleArray:
         """Wait until every rank is here, use the time, and return what each of them brought.
 
         Ranks that wait sleep between looks, so that those still at work get the cores: where 17 ranks share
@@ -115,21 +122,28 @@ class World:
         ballot : float64 array, shape (n,)
         meanwhile : callable
             Does a slice of other work, and says whether there was any.
+        limit_s : float
+            How long the root waits; only where waits have limits.
 
         Returns
         -------
         float64 array, shape (size, n)
             The ballots in the order of ranks, the same on every rank.
+
+        Raises
+        ------
+        Lost
+            Where waits have limits.
         """
         ballots = np.empty((self.size, len(ballot)))
         if self.is_root:
             ballots[0] = ballot
             requests = [self.comm.Irecv(ballots[rank], rank) for rank in range(1, self.size)]
-            wait_patiently(requests, meanwhile)
+            wait_patiently(requests, meanwhile, limit_s)
             wait_all([self.comm.Isend(ballots, rank) for rank in range(1, self.size)])
         else:
             sent = self.comm.Isend(np.array(ballot, np.float64), 0)
-            wait_patiently([self.comm.Irecv(ballots, 0)], meanwhile)
+            wait_patiently([self.comm.Irecv(ballots, 0)], meanwhile, inf)
             sent.Wait()
         return ballots
 
@@ -149,14 +163,18 @@ class World:
 
         Returns
         -------
-        float64 array, shape (K, n), on the root, in the order of agent ids; None elsewhere
+        float64 array, shape (agents of the run, n), on the root, in the order of ids; None elsewhere
+            NaN for those that are not here.
         """
         if not self.is_root:
             self.comm.Gather(np.ascontiguousarray(rows, np.float64), None)
             return None
         table = np.empty((self.size * self.placement.agents_per_rank, rows.shape[1]))
         self.comm.Gather(MPI.IN_PLACE, table)
-        return table[self.placement.agents_per_rank :]
+        here = table[self.placement.agents_per_rank :]
+        everyone = np.full((self.num_enrolled, rows.shape[1]), nan)
+        everyone[np.array(self.all_agents, np.int64) - 1] = here
+        return everyone
 
     def gather_objects(self, value: Any) -> list[Any]:
         """Collect a small Python object of each rank on every rank, pickled: for start and checkpoints."""

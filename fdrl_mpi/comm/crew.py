@@ -1,0 +1,179 @@
+"""This rank's place among ranks that may be lost, and the worlds it works in one after another."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpi4py import MPI
+
+from fdrl_mpi.comm.membership import Change, Minority
+from fdrl_mpi.comm.post import GOODBYE, JOIN, Letter, Lost, Post, now_s
+from fdrl_mpi.comm.watched import CONTEXTS, WatchedComm
+from fdrl_mpi.comm.world import World
+from fdrl_mpi.topology.view import View, first_view
+
+__all__ = ["Crew", "Lost", "Minority"]
+
+PAUSE_S = 1e-3
+
+
+class Crew:
+    """The ranks of a run as this one knows them.
+
+    Parameters
+    ----------
+    comm : MPI.Comm
+        All ranks of the job, all alive; collective.
+    num_spares : int
+        The last ranks, which stand by.
+    agents_per_rank : int
+    silence_s : float
+        A rank that does not answer an exchange for so long is lost.
+    patience_s : float
+        How long a rank may take to answer a call for a new view: as long as an agent may train.
+
+    Attributes
+    ----------
+    post : Post
+    num_agents : int
+        K of the run, whoever is left.
+    everyone : WatchedComm
+        All members of the view, spares too.
+    """
+
+    def __init__(
+        self, comm: MPI.Comm, num_spares: int, agents_per_rank: int, silence_s: float, patience_s: float
+    ) -> None:
+        self.post = Post(comm)
+        self._views = [first_view(self.post.size, num_spares, agents_per_rank)]
+        self.num_agents = len(self.view.agents)
+        self._agents_per_rank, self._silence_s, self._patience_s = agents_per_rank, silence_s, patience_s
+        self._guests: set[int] = set()
+        self.everyone = self._gathering()
+
+    @property
+    def view(self) -> View:
+        """The newest view that this rank knows."""
+        return self._views[-1]
+
+    @property
+    def rank(self) -> int:
+        """This rank's number in the job, which stays."""
+        return self.post.rank
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether this rank stands by."""
+        return self.rank in self.view.spares
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether this rank keeps a copy of the root's state."""
+        return self.rank == self.view.mirror
+
+    def world(self) -> World:
+        """Make the world of root and agents; they all call it."""
+        view = self.view
+        comm = WatchedComm(self.post, view.ranks, view.number, self._silence_s)
+        return World(comm, self._agents_per_rank, agents=view.agents, num_enrolled=self.num_agents)
+
+    def hosts(self) -> list[str]:
+        """List the host of each agent at the start, in the order of ids."""
+        first = first_view(self.post.size, self.post.size - 1 - self._num_hosts(), self._agents_per_rank)
+        return [self.post.hosts[rank] for rank in first.ranks[1:] for _ in range(self._agents_per_rank)]
+
+    def change(self, lost: Lost, round: int, hosted: Sequence[int]) -> View:
+        """Agree on a new view, and meet all its members.
+
+        Parameters
+        ----------
+        round : int
+            The newest model this rank has.
+        hosted : sequence of int
+            Ids of the agents whose learners are here.
+
+        Raises
+        ------
+        Minority
+            If this rank cannot go on.
+        """
+        suspects = lost.suspects
+        while True:
+            old = self.view
+            change = Change(
+                self.post, self._views, round, hosted, self.num_agents, suspects, self._patience_s, now_s,
+                self._guests,
+            )  # fmt: skip
+            while (view := change.step()) is None:
+                time.sleep(PAUSE_S)
+            self._views.append(view)
+            self._guests.clear()
+            if old.root not in view.members:
+                self.post.end(old.root)  # a stopped root that goes on would write to the files of the new one
+            self.everyone = self._gathering()
+            try:
+                self.everyone.Barrier()
+            except Lost as again:
+                suspects = again.suspects
+                continue
+            self._views = [view]
+            return view
+
+    def check_guests(self) -> None:
+        """Let in who has come back; the root calls it between rounds.
+
+        Raises
+        ------
+        Lost
+            If there is somebody, so that a new view is to be made.
+        """
+        while letter := self.post.take(JOIN):
+            if letter.sender not in self.view.members:
+                self._guests.add(letter.sender)
+        if self._guests:
+            raise Lost(f"rank {', '.join(map(str, sorted(self._guests)))} comes back")
+
+    def stand_by(self, keep: Callable[[Any], None], keep_letter: Callable[[Letter], None]) -> int:
+        """Wait for a part, or for the end of the run; return the exit status of the run.
+
+        Parameters
+        ----------
+        keep, keep_letter : callable
+            Take what the root mirrors.
+
+        Raises
+        ------
+        Lost
+            If the view is to change.
+        """
+        looked_s = now_s()
+        while True:
+            while (letter := self.post.take("mirror", GOODBYE)) is not None:
+                if letter.kind == GOODBYE:
+                    return int(letter.body["status"])
+                keep_letter(letter)
+            self.everyone.check_letters()
+            while (boxed := self.everyone.poll_object(0)) is not None:
+                keep(boxed[0])
+            if now_s() - looked_s > 1.0:
+                looked_s = now_s()
+                if self.post.is_halted(self.view.root):
+                    raise Lost(f"rank {self.view.root}, the root, stopped or gone", {self.view.root})
+            time.sleep(10 * PAUSE_S)
+
+    def dismiss(self, status: int) -> None:
+        """Tell all that stand by or were left out that the run is over; the root calls it."""
+        others = set(range(self.post.size)) - set(self.view.ranks)
+        self.post.send(Letter(GOODBYE, self.view.number, {"status": status}), others)
+        for rank in others:
+            if self.post.is_halted(rank):
+                self.post.end(rank)
+
+    def _gathering(self) -> WatchedComm:
+        view = self.view
+        if self.rank not in view.members:
+            return self.everyone
+        return WatchedComm(self.post, view.members, view.number, self._silence_s, CONTEXTS - 1)
+
+    def _num_hosts(self) -> int:
+        return self.num_agents // self._agents_per_rank
