@@ -3,7 +3,7 @@
 Names are looked up here, in `build_agent` and in `build_collective`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from fdrl_mpi.aggregation.server import (
     WithControls,
 )
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.arrays import FloatMatrix, FloatVector
 from fdrl_mpi.build_agent import Context, draw_worlds, engine_of, learner_class, make_environment, make_model
 from fdrl_mpi.build_collective import make_collective
 from fdrl_mpi.comm.world import World
@@ -77,6 +77,13 @@ class Builder:
     In two steps, because all ranks must know that their models have the same parts before they make the
     collective together.
 
+    Parameters
+    ----------
+    config : Config
+    world : World
+    participants : mapping, optional
+        Agents that are here already, by id; they stay what they are.
+
     Attributes
     ----------
     wire : Wire
@@ -89,14 +96,17 @@ class Builder:
         If environment, learner and network do not fit together; the message says how.
     """
 
-    def __init__(self, config: Config, world: World) -> None:
-        self._config, self._world = config, world
-        self._worlds = draw_worlds(config, world.num_agents)
+    def __init__(
+        self, config: Config, world: World, participants: Mapping[int, Participant] | None = None
+    ) -> None:
+        self._config, self._world, self._known = config, world, participants or {}
+        self._worlds = draw_worlds(config, world.num_enrolled)
         self._device = choose_device(getattr(config.learner, "device", "cpu"), world.local_rank)
         self._engine = engine_of(config.learner, self._device)
         self._environments = {
             agent: self._environment(contexts)
             for agent in world.agents
+            if agent not in self._known
             if (contexts := _training_contexts(config, self._worlds, agent))
         }
         some = next(iter(self._environments.values()), None) or self._environment(self._worlds[:1])
@@ -115,29 +125,32 @@ class Builder:
             aggregator=aggregator,
             weighting=WEIGHTINGS["uniform" if config.mode == "independent" else config.aggregation.weighting],
             server=self._server(),
-            participants={
-                agent: make_participant(
-                    config,
-                    wire,
-                    environment,
-                    self._engine,
-                    self._device,
-                    collective.rows[world.agents.index(agent)],
-                )
-                for agent, environment in self._environments.items()
-            },
+            participants=self._participants(collective.rows),
             wire=wire,
             fresh=self.params,
         )
         evaluations = self._evaluations(parts.has_global_policy)
-        plan = make_plan(config, world.num_agents)
+        plan = make_plan(config, world.num_enrolled)
         return Rank(parts, plan, evaluations, self.params, self._engine, self._device)
+
+    def _participants(self, rows: FloatMatrix) -> dict[int, Participant]:
+        """Make this rank's agents; those that are known get new rows."""
+        config, world, participants = self._config, self._world, {}
+        for agent, row in zip(world.agents, rows, strict=True):
+            if agent in self._known:
+                participants[agent] = self._known[agent]
+                participants[agent].move(row)
+            elif agent in self._environments:
+                participants[agent] = make_participant(
+                    config, self.wire, self._environments[agent], self._engine, self._device, row
+                )
+        return participants
 
     def _server(self) -> ServerOptimizer:
         """Make the server's step; one that learns is made on the root alone."""
         config, own = self._config, self._config.aggregation.server
         if not isinstance(own, FedPGConfig) or not self._world.is_root:
-            return make_server(config, self.wire, self._world.num_agents)
+            return make_server(config, self.wire, self._world.num_enrolled)
         settings = svrpg_settings(config, own)
         environment = self._environment([{}] * own.num_envs)
         model = self._model(environment)
@@ -254,6 +267,8 @@ def make_plan(config: Config, num_agents: int) -> Plan:
         rounds=config.rounds,
         evaluate_every=config.evaluation.every,
         checkpoint_every=config.checkpoint.every,
+        deadline_s=config.participation.deadline_s,
+        deadline_factor=config.participation.deadline_factor,
     )
 
 

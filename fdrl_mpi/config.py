@@ -240,6 +240,48 @@ class ParticipationConfig(_Section, frozen=True, kw_only=True):
     fraction: Annotated[
         float, Meta(gt=0.0, le=1.0), about("share of the agents drawn for each round, at least one agent")
     ] = 1.0
+    deadline_s: Annotated[
+        float,
+        Meta(ge=0.0),
+        about(
+            "an agent that has not handed in by then is left out of the round, and may return; 0: the root "
+            "waits for all",
+            "s",
+        ),
+    ] = 0.0
+    deadline_factor: Annotated[
+        float,
+        Meta(ge=0.0),
+        about(
+            "the deadline is this many times the 90th percentile of training times of the last ten rounds, "
+            "and at least deadline_s; 0: deadline_s alone"
+        ),
+    ] = 0.0
+
+
+class FaultsConfig(_Section, frozen=True, kw_only=True):
+    """What happens when a rank dies, stops or falls silent."""
+
+    mode: Annotated[
+        Literal["abort", "survive"],
+        about(
+            "abort: the run ends, and goes on from its checkpoint when it is started again; survive: the "
+            "others go on without it (needs mpirun --with-ft ulfm)"
+        ),
+    ] = "abort"
+    spares: Annotated[
+        int,
+        Meta(ge=0),
+        about(
+            "the last ranks stand by: the first keeps a copy of the root's state and takes over from it, the "
+            "others take the place of lost agents",
+            "ranks",
+        ),
+    ] = 0
+    silence_s: Annotated[
+        Positive, about("a rank that does not answer in an exchange for so long is lost", "s")
+    ] = 60.0
+    max_misses: Annotated[Count, about("an agent that has missed so many deadlines may not return")] = 3
 
 
 class EvaluationConfig(_Section, frozen=True, kw_only=True):
@@ -304,6 +346,7 @@ class Config(_Section, frozen=True, kw_only=True):
     aggregation: AggregationConfig = AggregationConfig()
     comm: CommConfig = CommConfig()
     participation: ParticipationConfig = ParticipationConfig()
+    faults: FaultsConfig = FaultsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()

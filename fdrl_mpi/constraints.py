@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from fdrl_mpi.build import RULES
 from fdrl_mpi.build_collective import GIVES, mixing_matrix
 from fdrl_mpi.config import Config
+from fdrl_mpi.constraints_faults import check_faults
 from fdrl_mpi.constraints_learning import check_learning
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.privacy.fixed_point import fraction_bits
@@ -21,12 +22,15 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
     ----------
     config : Config
     world_size : int
-        Ranks, the root included.
+        Ranks of the job: root, those with agents, spares.
     environ : mapping
         Variables of the launcher.
     """
+    num_spares, num_ranks = config.faults.spares, world_size
+    world_size = max(num_ranks - num_spares, min(num_ranks, 2))
     return [
-        *_world(world_size, environ),
+        *_world(num_ranks, environ),
+        *check_faults(config, num_ranks, environ),
         *_fan_out(config),
         *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_secure_ring(config, max(world_size - 1, 1)),

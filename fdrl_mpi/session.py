@@ -5,19 +5,20 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.build import Builder, Rank
-from fdrl_mpi.build_agent import context_units, draw_worlds, learner_class
+from fdrl_mpi.build_agent import draw_worlds, learner_class
+from fdrl_mpi.comm.crew import Crew, Minority
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import to_toml
 from fdrl_mpi.constraints import check
+from fdrl_mpi.federation.injection import VARIABLE, Fault, Injector, parse_faults
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.persistence import Saved, restore
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
@@ -27,14 +28,17 @@ from fdrl_mpi.process import FAILED, RESUMABLE
 from fdrl_mpi.progress import Teller
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
-from fdrl_mpi.record.metrics import MetricsRecord, NullRecord, Record
-from fdrl_mpi.record.metrics_file import AgentFact, read_metrics
-from fdrl_mpi.record.verdict import Verdict
-from fdrl_mpi.resumption import Beginning, beginning
+from fdrl_mpi.record.metrics import NullRecord, Record
+from fdrl_mpi.record.metrics_file import read_metrics
+from fdrl_mpi.record.run_directory import RunDirectory
+from fdrl_mpi.record.verdict import Verdict, took_part
+from fdrl_mpi.recording import open_record
+from fdrl_mpi.resumption import Beginning, beginning, run_directory
 from fdrl_mpi.rl.denormals import flush_denormals
+from fdrl_mpi.survival import Survivor
 
 LOG = logging.getLogger(__name__)
-EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED}
+EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority": RESUMABLE}
 RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
 """Where the launching script wants to read the path of the run directory."""
 
@@ -54,15 +58,24 @@ class Session:
 
     Nothing is written before `run`.
 
+    Parameters
+    ----------
+    config : Config
+    world : World
+        Root and agents.
+    crew : Crew, optional
+        If the run is to outlive its ranks.
+
     Raises
     ------
     Refusal
         On all ranks.
     """
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, crew: Crew | None = None) -> None:
         self._config, self._world = config, world
-        _refuse(check(config, world.size, os.environ))
+        _refuse(check(config, world.size if crew is None else crew.post.size, os.environ))
+        injector = Injector(_faults(), world.rank if crew is None else crew.rank)
         look = partial(beginning, config, world.num_agents) if world.is_root else _nothing
         self._beginning: Beginning = world.from_root(_on_all_ranks(world, look))
         _refuse(self._beginning.problems)
@@ -72,6 +85,10 @@ class Session:
         self.rank: Rank = _on_all_ranks(world, builder.build)
         self._directory = self._beginning.directory
         self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
+        self.rank.parts.injector = injector
+        self._survivor: Survivor | None = None
+        if crew is not None:
+            self._survivor = Survivor(config, crew, self._directory, injector)
 
     def describe(self) -> None:
         """Say on the root what would run."""
@@ -100,10 +117,14 @@ class Session:
                 Teller(self._config.log.progress),
                 wall_s,
             )
-            end = run.go(saved)
+            end = run.go(saved) if self._survivor is None else self._survivor.go(run, self.rank, saved)
+        except Minority as minority:
+            return self._leave(minority, run.round if run is not None else saved.round)
         except BaseException as error:
             self._leave_word(error, run.round if run is not None else saved.round)
             raise
+        if isinstance(end, int):  # this rank has become a spare
+            return end
         self._conclude(end)
         return EXIT_STATUS[end.outcome]
 
@@ -165,54 +186,12 @@ class Session:
 
     def _open_record(self, round: int) -> tuple[Record, float]:
         """Open the record on the root, rewound to `round`; return it and the training time so far."""
-        facts = self._agent_facts()
+        hosts = self._world.gather_objects(self._world.host)[1:]
         if not self._world.is_root:
             return NullRecord(), 0.0
-        from fdrl_mpi.record.provenance import collect  # package metadata: only the root loads what reads it
-
-        path, agents = self._directory.metrics, range(1, self._world.num_agents + 1)
-        attributes = collect() | {
-            "config": to_toml(self._config),
-            "mode": self._config.mode,
-            "engine": self.rank.engine,
-            "device": self.rank.device,
-            "num_parameters": len(self.rank.params),
-            "collective": self.rank.parts.collective.name,
-        }
         self._store.discard_after(round)
-        if round == 0:
-            return MetricsRecord(path, agents, attributes, facts), 0.0
-        try:
-            record = MetricsRecord.resume(path, agents, attributes, facts)
-            record.rewind(round)
-            stored = read_metrics(path)
-            return record, float(stored.values["end_wall_s"][stored.rounds == round][0])
-        except (ValueError, IndexError) as error:
-            LOG.warning("a new record begins with round %d: %s", round, error)
-        if path.exists():
-            path.rename(path.with_suffix(".damaged.h5"))
-        record = MetricsRecord(path, agents, attributes, facts)
-        record.append(round, {})
-        return record, 0.0
-
-    def _agent_facts(self) -> dict[str, AgentFact]:
-        """Describe each agent's world and host, on every rank."""
-        world = self._world
-        hosts = [
-            host
-            for host in world.gather_objects(world.host)[1:]
-            for _ in range(world.placement.agents_per_rank)
-        ]
-        worlds = draw_worlds(self._config, self._world.num_agents)
-        units = context_units(self._config.environment.id)
-        return {"host": AgentFact(hosts, "1", "host the agent runs on")} | {
-            f"context_{name}": AgentFact(
-                np.array([world[name] for world in worlds]),
-                units.get(name, "1"),
-                f"{name} in the agent's world",
-            )
-            for name in self._config.environment.heterogeneity
-        }
+        each = [host for host in hosts for _ in range(self._world.placement.agents_per_rank)]
+        return open_record(self._config, self._directory, self.rank, each, round)
 
     def _announce(self, round: int) -> None:
         if self._world.is_root:
@@ -231,22 +210,63 @@ class Session:
 
     def _conclude(self, end: End) -> None:
         """Write the verdict and say how the run ended."""
-        if not self._world.is_root:
-            return
-        mean = None if end.returns is None else float(end.returns.mean())
-        verdict = Verdict(end.outcome, end.round, self._config.rounds, end.reason, mean, end.wall_s)
-        self._directory.write_verdict(verdict)
-        LOG.log(
-            logging.WARNING if end.outcome == "failed" else logging.INFO,
-            "%s after round %d of %d (%s)%s; run: %s",
-            end.outcome,
-            end.round,
-            self._config.rounds,
-            end.reason,
-            _returns_text(end.returns),
-            self._directory.path,
-        )
-        self._directory.unlock()
+        conclude(self._config, self._world, self._directory, self._survivor, end)
+
+    def _leave(self, minority: Minority, round: int) -> int:
+        """End on a rank that cannot go on; the others may, and these are their files."""
+        if self._world.is_root and not self._directory.verdict.exists():
+            self._directory.write_verdict(
+                Verdict("minority", round, self._config.rounds, str(minority), None, 0.0)
+            )
+        LOG.error("rank %d ends: %s", self._world.rank, minority)
+        return EXIT_STATUS["minority"]
+
+
+def conclude(
+    config: Config, world: World, directory: RunDirectory, survivor: "Survivor | None", end: End
+) -> None:
+    """Write the verdict and say how the run ended; the root's part."""
+    world = survivor.world or world if survivor is not None else world
+    if not world.is_root:
+        return
+    mean = None if end.returns is None else float(end.returns.mean())
+    verdict = Verdict(end.outcome, end.round, config.rounds, end.reason, mean, end.wall_s)
+    if survivor is not None:
+        verdict = replace(verdict, failures=survivor.conclude(EXIT_STATUS[end.outcome]))
+        verdict = replace(verdict, took_part=took_part(read_metrics(directory.metrics)))
+    directory.write_verdict(verdict)
+    LOG.log(
+        logging.WARNING if end.outcome == "failed" else logging.INFO,
+        "%s after round %d of %d (%s)%s; run: %s",
+        end.outcome,
+        end.round,
+        config.rounds,
+        end.reason,
+        _returns_text(end.returns),
+        directory.path,
+    )
+    directory.unlock()
+
+
+def stand_by(config: Config, crew: Crew) -> int:
+    """Be a spare of a run until it ends; return its exit status."""
+    flush_denormals()
+    directory = run_directory(config)
+    survivor = Survivor(config, crew, directory, Injector(_faults(), crew.rank))
+    try:
+        end = survivor.stand_by()
+    except Minority as minority:
+        LOG.error("rank %d ends: %s", crew.rank, minority)
+        return EXIT_STATUS["minority"]
+    if isinstance(end, int):
+        return end
+    assert survivor.world is not None
+    conclude(config, survivor.world, directory, survivor, end)
+    return EXIT_STATUS[end.outcome]
+
+
+def _faults() -> list[Fault]:
+    return parse_faults(os.environ.get(VARIABLE, ""))
 
 
 def _returns_text(returns: DoubleArray | None) -> str:

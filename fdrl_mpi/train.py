@@ -1,6 +1,7 @@
 """Train: ``mpirun -n 17 python -m fdrl_mpi.train``. Heavy imports wait for a valid configuration."""
 
 import gc
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,11 @@ from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
 
+LEAVE_S = 5.0
+"""How long a rank waits in MPI for others that may be dead."""
+
 if TYPE_CHECKING:
+    from fdrl_mpi.comm.crew import Crew
     from fdrl_mpi.comm.world import World
 
 
@@ -46,14 +51,17 @@ def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Inter
     if problems := _agreed(world, config, problems):
         _print_problems(problems)
         world.leave(REFUSED)
+    is_surviving = config.faults.mode == "survive"
     try:
         status = _session(config, world, is_dry, interrupt)
     except BaseException:  # also what a user's code ends a process with: no other rank may wait for this one
         who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
         text = f"rank {world.rank} ({who}) on {world.host} failed:\n{traceback.format_exc()}"
         print(text, file=sys.stderr, flush=True)
+        if is_surviving:
+            world.die()
         world.abort(FAILED)
-    world.leave(status)
+    world.leave(status, limit_s=LEAVE_S if is_surviving else 0.0)
 
 
 def _agreed(world: "World", config: Config, problems: list[Problem]) -> list[Problem]:
@@ -88,19 +96,39 @@ def _answer(arguments: TrainArguments) -> str:
 
 def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt) -> int:
     """Check, begin and run on this rank; return the exit status, the same on every rank."""
+    from fdrl_mpi.constraints_faults import check_faults
     from fdrl_mpi.logs import log_to_terminal
-    from fdrl_mpi.session import Refusal, Session
+    from fdrl_mpi.session import Refusal, Session, stand_by
 
     log_to_terminal(world.rank, world.host, config.log.level)
+    crew = None
+    if config.faults.mode == "survive" and not check_faults(config, world.size, os.environ):
+        crew = make_crew(config, world)
+        if crew.is_spare:
+            return stand_by(config, crew)
+        world = crew.world()
+    status = REFUSED
     try:
-        session = Session(config, world)
+        session = Session(config, world, crew)
         if is_dry:
             session.describe()
-            return 0
-        return session.run(interrupt)
+            status = 0
+        else:
+            return session.run(interrupt)
     except Refusal as refusal:
         _print_problems(refusal.problems)
-        return REFUSED
+    if crew is not None and world.is_root:
+        crew.dismiss(status)
+    return status
+
+
+def make_crew(config: Config, world: "World") -> "Crew":
+    """Make the crew of a run that is to outlive its ranks."""
+    from fdrl_mpi.comm.crew import Crew
+
+    faults = config.faults
+    patience_s = max(config.participation.deadline_s, faults.silence_s)
+    return Crew(world.comm, faults.spares, config.agents_per_rank, faults.silence_s, patience_s)
 
 
 def _print_problems(problems: Sequence[Problem]) -> None:

@@ -24,6 +24,7 @@ class Allreduce(Collective):
     gives = View.SUM
     has_global_model = True
     hides_updates = False
+    is_root_alone = False
 
     def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()

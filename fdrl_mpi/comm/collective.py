@@ -60,6 +60,10 @@ class Collective(Protocol):
         Whether all ranks hold the same model after `publish`.
     hides_updates : bool
         Whether nobody may learn an agent's weight, or anything else about its update.
+    is_root_alone : bool
+        Whether `exchange` shows something to the root only.
+    has_revealed : bool
+        Whether this rank has shown a mask in an exchange that has not ended: it must not be done again.
     rows : float32 array, shape (A, d)
         Where the models of this rank's agents are trained; no row on the root. Written by their agents,
         outside of `encode` .. `publish`.
@@ -70,6 +74,8 @@ class Collective(Protocol):
     gives: View
     has_global_model: bool
     hides_updates: bool
+    is_root_alone: bool
+    has_revealed: bool = False
     rows: FloatMatrix
     traffic: Traffic
 

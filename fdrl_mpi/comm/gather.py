@@ -25,6 +25,7 @@ class Gather(Collective):
     gives = View.STACK
     has_global_model = True
     hides_updates = False
+    is_root_alone = True
 
     def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()

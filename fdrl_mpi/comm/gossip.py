@@ -36,6 +36,7 @@ class Gossip(Collective):
     gives = View.SUM
     has_global_model = False
     hides_updates = False
+    is_root_alone = False
 
     def __init__(self, world: World, num_params: int, mixing: DoubleArray) -> None:
         self.traffic = Traffic()

@@ -22,6 +22,7 @@ class Isolated(Collective):
     gives = View.SUM
     has_global_model = False
     hides_updates = False
+    is_root_alone = False
 
     def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()

@@ -78,6 +78,7 @@ class Node(Collective):
     gives = View.STACK
     has_global_model = True
     hides_updates = False
+    is_root_alone = False
 
     def __init__(self, world: World, num_params: int) -> None:
         self.traffic = Traffic()

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,9 @@ class Post:
         Ranks known to be dead.
     hosts : list of str
     letters : list of Letter
-        What has arrived and was not taken; `take` empties it.
+        What has arrived and was not taken.
+    on_message : callable
+        Called after each message of a round that this rank has sent.
     """
 
     def __init__(self, comm: MPI.Comm) -> None:
@@ -85,6 +87,7 @@ class Post:
         self.hosts = [host for host, _, _ in self._processes]
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
+        self.on_message: Callable[[], None] = lambda: None
         self._leaving: list[tuple[MPI.Request, bytes]] = []
         self._buried: list[tuple[MPI.Request, Any]] = []
 

@@ -140,6 +140,7 @@ class SecureRing(Collective):
     gives = View.SUM
     has_global_model = True
     hides_updates = True
+    is_root_alone = True
 
     def __init__(self, world: World, num_params: int, settings: SecureSettings) -> None:
         self.traffic = Traffic()
@@ -177,6 +178,7 @@ class SecureRing(Collective):
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
         """Encode and mask what this party contributes."""
         self._models, self._own_weights = models, own_weights
+        self.has_revealed = False
         contributing = int(weights.reshape(self._world.size - 1, -1).any(axis=1).sum())
         self._is_secret = contributing >= self._fewest
         self.state = State.START
@@ -210,13 +212,13 @@ class SecureRing(Collective):
         if self._world.is_root and params is not self._published:
             self._published[:] = params
         self._down.hand_down(self._published)
-        self.state = State.COMMIT
         is_good = self._is_the_same_everywhere()
         if is_good:
             self._last, self._published = self._published, self._last
             self._models = [self._last] * max(len(self.rows), 1)
         else:
             self._audit("parties got different models; the model stays")
+        self.state, self.has_revealed = State.COMMIT, False
         self._prepare()
         return self._models
 
@@ -287,7 +289,7 @@ class SecureRing(Collective):
 
         The root takes each mask off the sum as it arrives; it returns whether it had all of them.
         """
-        self.state = State.REVEAL
+        self.state, self.has_revealed = State.REVEAL, True
         comm, name = self._world.comm, nonce(Kind.REVEAL, self._round, self._attempt)
         if not self._world.is_root:
             sealed = self._channels[0].seal(name, bytes(self._mask.own_seed))

@@ -136,6 +136,7 @@ class Tree(Collective):
     gives = View.SUM
     has_global_model = True
     hides_updates = False
+    is_root_alone = True
 
     def __init__(self, world: World, num_params: int, fan_out: int = 0) -> None:
         self.traffic = Traffic()

@@ -109,6 +109,7 @@ class WatchedComm:
     def Isend(self, buffer: Any, dest: int, tag: int = 0) -> WatchedRequest:
         """Send; a dead receiver shows when the request is waited for."""
         request = self.post.data.Isend(buffer, self._ranks[dest], self._first_tag + tag)
+        self.post.on_message()
         return WatchedRequest(self, request, self._ranks[dest], buffer)
 
     def Irecv(self, buffer: Any, source: int, tag: int = 0) -> WatchedRequest:

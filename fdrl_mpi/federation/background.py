@@ -17,33 +17,42 @@ class BackgroundEvaluation:
     clock : Clock
     done : callable
         Takes the round and its result.
+
+    Attributes
+    ----------
+    evaluation : Evaluation or None
     """
 
     def __init__(
         self, evaluation: Evaluation | None, clock: Clock, done: Callable[[int, Evaluated], None]
     ) -> None:
-        self._evaluation = evaluation
+        self.evaluation = evaluation
         self._clock = clock
         self._done = done
         self._round = 0
 
+    @property
+    def round(self) -> int:
+        """The round whose model is being evaluated; 0 if none is."""
+        return self._round
+
     def submit(self, round: int, params: FloatVector) -> None:
         """Begin with the model of a round; the one before it is finished first."""
-        if self._evaluation is not None:
+        if self.evaluation is not None:
             self.finish()
             with self._clock.phase("evaluate"):
-                self._evaluation.start(params)
+                self.evaluation.start(params)
             self._round = round
 
     def work(self) -> bool:
         """Do a slice; return whether there was anything to do."""
-        if self._evaluation is None or self._round == 0:
+        if self.evaluation is None or self._round == 0:
             return False
         with self._clock.phase("evaluate"):
-            ended = self._evaluation.advance()
+            ended = self.evaluation.advance()
         if ended:
             round, self._round = self._round, 0
-            self._done(round, self._evaluation.result())
+            self._done(round, self.evaluation.result())
         return True
 
     def finish(self) -> None:

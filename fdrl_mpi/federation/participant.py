@@ -35,11 +35,17 @@ class Participant:
         self._control: FloatVector = np.zeros(num_controls, np.float32)
         self._new_control = self._control
         self._recent: deque[float] = deque(maxlen=NUM_RECENT)
+        self._is_in_place = wire.is_plain
 
     @property
     def recent_return(self) -> float:
         """Mean return of the newest training episodes; 0 before the first."""
         return sum(self._recent) / len(self._recent) if self._recent else 0.0
+
+    def move(self, row: FloatVector) -> None:
+        """Hand in elsewhere from now on: in another collective, which takes what lies here too."""
+        row[:] = self.row
+        self.row, self._is_in_place = row, False
 
     def train(self, published: FloatVector, budget: Budget) -> TrainStats:
         """Learn from what was published, and write what travels into the row."""
@@ -50,7 +56,7 @@ class Participant:
         self._objective.begin(params, self._correction(published))
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found and named afterwards
             stats = self.learner.train(budget)
-            if not wire.is_plain:
+            if not self._is_in_place:
                 self._hand_in(published)
         self._recent.extend(total for total, _ in stats.episodes if isfinite(total))
         return stats
@@ -79,6 +85,7 @@ class Participant:
         self.learner.restart()
         if self._wire.is_plain:
             self.learner.params[:] = published
+            self.row[:] = published
         else:
             self.learner.params[:] = self._before
             self.row.fill(0.0)

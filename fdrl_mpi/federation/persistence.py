@@ -26,10 +26,13 @@ class Saved:
         Last round done; 0 for a new run.
     models : sequence of float32 arrays, shape (d,)
         As `Outcome.models`.
+    is_recovered : bool
+        Whether the run goes on after a loss, and not from a checkpoint.
     """
 
     round: int
     models: Models
+    is_recovered: bool = False
 
 
 def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bool:

@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from time import perf_counter, process_time
+from typing import TypeAlias
 
 import numpy as np
 
 from fdrl_mpi.aggregation.aggregator import Aggregator
 from fdrl_mpi.aggregation.server import ServerOptimizer
 from fdrl_mpi.aggregation.weighting import Weighting
-from fdrl_mpi.arrays import DoubleArray, FloatVector
+from fdrl_mpi.arrays import DoubleArray, FloatVector, State
 from fdrl_mpi.comm.collective import Collective, Models
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.federation.clock import Clock
+from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.learner import Budget, TrainStats
+
+Mirror: TypeAlias = Callable[[int, FloatVector], None]
 
 
 @dataclass
@@ -29,6 +33,15 @@ class Parts:
         By agent id, empty where nobody trains.
     fresh : float32 array, shape (d,)
         The whole model a run begins with, also for what does not travel.
+    mirror : callable, optional
+        Gives another rank the next model before it is published; every rank calls it.
+    kept : dict
+        By agent id, what was brought to a round that has not ended: if it has to be done again, nobody trains
+        again for it.
+    is_survivable : bool
+        Whether a round may have to be done again.
+    server_before : State
+        Of the server before its step of a round that has not ended; empty if it has none.
     """
 
     world: World
@@ -40,6 +53,11 @@ class Parts:
     wire: Wire
     fresh: FloatVector
     clock: Clock = field(default_factory=Clock)
+    injector: Injector = field(default_factory=Injector)
+    mirror: Mirror | None = None
+    kept: dict[int, "Contribution"] = field(default_factory=dict)
+    is_survivable: bool = False
+    server_before: State = field(default_factory=dict)
 
     @property
     def has_global_policy(self) -> bool:
@@ -88,15 +106,18 @@ class Outcome:
 
 def federated_round(
     parts: Parts,
+    round: int,
     models: Models,
     budgets: Mapping[int, Budget],
     is_stopping: bool,
     meanwhile: Callable[[], bool],
+    deadline_s: float = inf,
 ) -> Outcome:
     """Make one round; every rank calls it.
 
     Parameters
     ----------
+    round : int
     models : sequence of float32 arrays, shape (d,)
         What the round before published: see `Outcome`.
     budgets : mapping
@@ -105,14 +126,21 @@ def federated_round(
         Whether this rank was asked to stop.
     meanwhile : callable
         Work for the time in which this rank waits for slower ones; says whether there was any.
+    deadline_s : float
+        How long the root waits for them.
     """
-    clock, world, collective = parts.clock, parts.world, parts.collective
+    clock, world, collective, come_to = parts.clock, parts.world, parts.collective, parts.injector.at
+    come_to(round, "before_train")
     with clock.phase("train"):
-        mine = [_contribution(parts, agent, models, budgets.get(agent)) for agent in world.agents]
+        for agent in world.agents:
+            if agent not in parts.kept:
+                parts.kept[agent] = _contribution(parts, agent, models, budgets.get(agent))
+        mine = [parts.kept[agent] for agent in world.agents]
+    come_to(round, "train")
 
     with clock.phase("wait"):
         own_weights = np.array([one.weight for one in mine])
-        ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile)
+        ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile, deadline_s)
         weights, is_lost, num_stopping = _counted(parts, ballots)
         loss = "no agent's update was finite" if is_lost else ""
 
@@ -120,10 +148,14 @@ def federated_round(
         params = models[0]
         with clock.phase("encode"):
             collective.encode(models, own_weights, weights)
+        come_to(round, "exchange")
         with clock.phase("exchange"):
             received = collective.exchange()
+        come_to(round, "after_exchange")
         if received is not None:
             with clock.phase("aggregate"):
+                if parts.is_survivable:
+                    parts.server_before = parts.server.get_state()
                 aggregate = parts.aggregator.aggregate(received)
                 with np.errstate(all="ignore"):
                     params = parts.server.step(params[received.columns], aggregate, received.columns)
@@ -132,8 +164,12 @@ def federated_round(
                 "the server's step was not finite, so the model stays: choose a smaller aggregation.server.lr"
             )
             return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
+        if parts.mirror is not None:
+            parts.mirror(round, params)
+        come_to(round, "publish")
         with clock.phase("exchange"):
             models = collective.publish(params)
+    parts.kept, parts.server_before = {}, {}
     return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
 
 

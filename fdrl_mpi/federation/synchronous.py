@@ -12,6 +12,7 @@ import numpy as np
 from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.collective import Models
 from fdrl_mpi.federation.background import BackgroundEvaluation
+from fdrl_mpi.federation.deadline import Deadline
 from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.participation import Participation
@@ -21,6 +22,7 @@ from fdrl_mpi.federation.rows import agent_rows, named_columns, root_row
 from fdrl_mpi.federation.schedule import Schedule
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import Record
+from fdrl_mpi.record.variables import AGENT_VARIABLES
 
 Ending = Literal["finished", "stopped", "failed"]
 
@@ -39,6 +41,8 @@ class Plan:
         Maps a round and an agent id to the agent's budget.
     rounds, evaluate_every, checkpoint_every : int
         The last round is always evaluated and saved.
+    deadline_s, deadline_factor : float
+        See `Deadline`.
     """
 
     participation: Participation
@@ -46,6 +50,8 @@ class Plan:
     rounds: int
     evaluate_every: int
     checkpoint_every: int
+    deadline_s: float = 0.0
+    deadline_factor: float = 0.0
 
     def evaluates(self, round: int) -> bool:
         """Whether the model of a round is evaluated."""
@@ -139,6 +145,12 @@ class SynchronousRun:
     ----------
     round : int
         The last round done.
+    models : sequence of float32 arrays, shape (d,)
+        What it has published.
+    parts : Parts
+    record : Record
+    before_round : callable
+        Called on every rank before each round.
     """
 
     def __init__(
@@ -152,26 +164,33 @@ class SynchronousRun:
         tell: Callable[[Progress], None],
         wall_s: float = 0.0,
     ) -> None:
-        self._parts, self._plan = parts, plan
-        self._record, self._store, self._interrupt, self._tell = record, store, interrupt, tell
+        self.parts, self._plan = parts, plan
+        self.record, self._store, self._interrupt, self._tell = record, store, interrupt, tell
+        self.before_round: Callable[[], None] = lambda: None
         self._own_evaluations = evaluations.own
         self._background = BackgroundEvaluation(evaluations.published, parts.clock, self._record_evaluation)
         self._is_saved = True
         self.round = 0
+        self.models: Models = []
+        self._row: tuple[int, DoubleArray] = (0, np.empty((0, 0)))
+        self._deadline = Deadline(plan.deadline_s, plan.deadline_factor)
         self._newest: tuple[int, DoubleArray | None] = (0, None)
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
     def go(self, start: Saved) -> End:
         """Make all rounds after `start`; every rank calls it."""
         plan, models, round = self._plan, start.models, start.round
+        self.round, self.models = round, models
         outcome_name: Ending = "finished"
         reason = "all rounds done"
-        self._parts.world.barrier()
+        self.parts.world.barrier()
         self._mark = time.perf_counter()
-        if start.round and plan.evaluates(start.round):
-            self._background.submit(start.round, self._whole(models[0]))
+        if start.round and plan.evaluates(round) and round not in (self._newest[0], self._background.round):
+            self._background.submit(round, self._whole(models[0]))
+        if start.is_recovered and plan.saves(round):
+            self._save(round, models)
         for round in range(start.round + 1, plan.rounds + 1):
-            self.round = round - 1
+            self.before_round()
             outcome = self._round(round, models)
             if outcome.loss:
                 outcome_name, reason = "failed", f"round {round}: {outcome.loss}"
@@ -180,6 +199,7 @@ class SynchronousRun:
                     self._save(round, models)
                 break
             models = outcome.models
+            self.round, self.models = round, models
             is_stopping = outcome.num_stopping > 0 and round < plan.rounds
             self._after(round, outcome, is_stopping)
             if is_stopping:
@@ -192,15 +212,41 @@ class SynchronousRun:
         evaluated_round, returns = self._newest
         return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
 
+    def regroup(self, parts: Parts, evaluations: Evaluations, record: Record, wall_s: float) -> None:
+        """Go on with other ranks: the next `go` begins with them."""
+        self.parts, self.record, self._own_evaluations = parts, record, evaluations.own
+        self._wall_s = max(self._wall_s, wall_s)
+        if (evaluations.published is None) != (self._background.evaluation is None):
+            self._background = BackgroundEvaluation(
+                evaluations.published, parts.clock, self._record_evaluation
+            )
+
+    def complete(self, round: int) -> None:
+        """Record a round that is done, but whose row the root does not have; every rank calls it."""
+        mine = np.full((len(self.parts.world.agents), len(AGENT_VARIABLES)), nan)
+        if self._row[0] == round and self._row[1].shape == mine.shape:
+            mine = self._row[1]
+        rows = self.parts.world.gather_agent_rows(mine)
+        if rows is not None:
+            self.record.append(round, {**named_columns(rows), "end_wall_s": self._wall_s})
+
     def _round(self, round: int, models: Models) -> Outcome:
         plan = self._plan
         cohort = plan.participation(round)
-        budgets = {a: plan.schedule(round, a) for a in self._parts.world.agents if a in cohort}
-        return federated_round(self._parts, models, budgets, self._interrupt.requested, self._background.work)
+        budgets = {a: plan.schedule(round, a) for a in self.parts.world.agents if a in cohort}
+        return federated_round(
+            self.parts,
+            round,
+            models,
+            budgets,
+            self._interrupt.requested,
+            self._background.work,
+            self._deadline.next_s,
+        )
 
     def _warn_of_nothing(self, round: int, outcome: Outcome) -> None:
         """Say that a round moved nothing, where somebody has trained for it."""
-        if self._parts.world.is_root and outcome.total_weight == 0.0:
+        if self.parts.world.is_root and outcome.total_weight == 0.0:
             LOG.warning("round %d: no agent has a weight, so the model stays", round)
 
     def _after(self, round: int, outcome: Outcome, is_stopping: bool) -> None:
@@ -208,9 +254,9 @@ class SynchronousRun:
         plan, evaluated = self._plan, {}
         self._warn_of_nothing(round, outcome)
         if plan.evaluates(round):
-            with self._parts.clock.phase("evaluate"):
+            with self.parts.clock.phase("evaluate"):
                 for number, evaluation in enumerate(self._own_evaluations):
-                    participant = self._parts.participants[self._parts.world.agents[number]]
+                    participant = self.parts.participants[self.parts.world.agents[number]]
                     evaluated[number] = evaluation.run(participant.model(outcome.models[number]))
         self._write_row(round, outcome, evaluated)
         if plan.evaluates(round):
@@ -220,11 +266,11 @@ class SynchronousRun:
 
     def _whole(self, published: FloatVector) -> FloatVector:
         """Make the global model of what was published, for those that evaluate it."""
-        return self._parts.wire.model(published, self._parts.fresh)
+        return self.parts.wire.model(published, self.parts.fresh)
 
     def _write_row(self, round: int, outcome: Outcome, evaluated: Mapping[int, Evaluated]) -> None:
         """Collect every rank's numbers on the root; record and tell them."""
-        world, clock, collective = self._parts.world, self._parts.clock, self._parts.collective
+        world, clock, collective = self.parts.world, self.parts.clock, self.parts.collective
         seconds, traffic = clock.take(), collective.traffic.take()
         mine = agent_rows(
             outcome.contributions,
@@ -234,6 +280,8 @@ class SynchronousRun:
             collective.measure(),
             collective.hides_updates,
         )
+        self._row = round, mine
+        self.parts.injector.at(round, "record")
         rows = world.gather_agent_rows(mine)
         now = time.perf_counter()
         round_s, self._mark = now - self._mark, now
@@ -248,33 +296,35 @@ class SynchronousRun:
                 seconds,
                 traffic,
                 collective.has_global_model,
-                self._parts.server.measure(),
+                self.parts.server.measure(),
                 round_s,
                 self._wall_s,
             )
-            self._record.append(round, {**agents, **own})
+            self.record.append(round, {**agents, **own})
             _warn_of_rejected(round, agents["rejected"])
-            if self._plan.evaluates(round) and not self._parts.has_global_policy:
+            if self._plan.evaluates(round) and not self.parts.has_global_policy:
                 self._newest = (round, agents["evaluation_return"])
+            self._deadline.note(agents["train_s"])
             self._tell(self._progress(round, agents, own))
-            self._record.write_if_due()
+            self.record.write_if_due()
 
     def _record_evaluation(self, round: int, evaluated: Evaluated) -> None:
         values = {"evaluation_return": evaluated.returns, "evaluation_length": evaluated.lengths}
-        self._record.amend(round, values)
+        self.record.amend(round, values)
         self._newest = (round, evaluated.returns)
 
     def _save(self, round: int, models: Models) -> None:
         """Write the record, then a checkpoint that is never ahead of it."""
-        started, world = time.perf_counter(), self._parts.world
+        started, world = time.perf_counter(), self.parts.world
+        self.parts.injector.at(round, "checkpoint")
         self._background.finish()
-        self._is_saved = world.agree(self._write_record()) and save(self._store, round, self._parts, models)
+        self._is_saved = world.agree(self._write_record()) and save(self._store, round, self.parts, models)
         if world.is_root:
-            self._record.amend(round, {"checkpoint_s": time.perf_counter() - started})
+            self.record.amend(round, {"checkpoint_s": time.perf_counter() - started})
 
     def _write_record(self) -> bool:
         try:
-            self._record.write(durable=True)
+            self.record.write(durable=True)
         except OSError as error:
             LOG.warning("record not written, so no checkpoint either: %s", error)
             return False

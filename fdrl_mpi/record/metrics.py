@@ -36,6 +36,8 @@ _MIN_INTERVAL_WRITES = 50.0  # between two writes lie this many times the last o
 class Record(Protocol):
     """Where a round is recorded."""
 
+    @property
+    def last_round(self) -> int: ...
     def append(self, round: int, values: Row) -> None: ...
     def amend(self, round: int, values: Row) -> None: ...
     def rewind(self, round: int) -> None: ...
@@ -45,6 +47,8 @@ class Record(Protocol):
 
 class NullRecord:
     """The record of a rank that writes none: every method does nothing."""
+
+    last_round = 0
 
     def append(self, round: int, values: Row) -> None: ...
     def amend(self, round: int, values: Row) -> None: ...
@@ -120,6 +124,11 @@ class MetricsRecord:
         for row, round in enumerate(stored.rounds.tolist()):
             record.append(round, {name: values[row] for name, values in stored.values.items()})
         return record
+
+    @property
+    def last_round(self) -> int:
+        """The last recorded round; the one before the first if there is none."""
+        return self._first_round + self._num_rounds - 1
 
     def append(self, round: int, values: Row) -> None:
         """Add the row of a round; variables without a value become NaN.

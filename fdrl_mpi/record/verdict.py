@@ -2,11 +2,12 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from fdrl_mpi.record.atomic_file import write_json
+from fdrl_mpi.record.metrics_file import Metrics
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,9 @@ class Verdict:
 
     Attributes
     ----------
-    outcome : "finished", "stopped" or "failed"
-        All rounds done; ended early on purpose, and can be resumed; ended by an error.
+    outcome : "finished", "stopped", "failed" or "minority"
+        All rounds done; ended early on purpose, and can be resumed; ended by an error; too few ranks
+        were left to go on, and can be resumed.
     round, rounds : int
         The last round done, and how many were wanted.
     reason : str
@@ -25,14 +27,20 @@ class Verdict:
         Mean return of the final model; None if it was not evaluated.
     wall_s : float
         Training time, summed over restarts.
+    failures : list of dict
+        What the run has survived: round, phase, who was lost or came back, seconds until it went on.
+    took_part : list of dict
+        Ranges of rounds, first and last, with the ids of the agents whose updates are in their models.
     """
 
-    outcome: Literal["finished", "stopped", "failed"]
+    outcome: Literal["finished", "stopped", "failed", "minority"]
     round: int
     rounds: int
     reason: str
     final_evaluation_return: float | None
     wall_s: float
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    took_part: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, path: str | Path) -> None:
         """Write the file atomically; a return that is not finite becomes null, as JSON has no such number."""
@@ -53,3 +61,16 @@ class Verdict:
             return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{path}: no usable verdict: {error}") from error
+
+
+def took_part(metrics: Metrics) -> list[dict[str, Any]]:
+    """List whose updates are in the models of which rounds, equal neighbours in one entry."""
+    ranges: list[dict[str, Any]] = []
+    present, rejected = metrics.values["present"], metrics.values["rejected"]
+    for round, here, out in zip(metrics.rounds.tolist(), present, rejected, strict=True):
+        agents = metrics.agents[(here == 1.0) & (out != 1.0)].tolist()
+        if ranges and ranges[-1]["agents"] == agents and ranges[-1]["last"] == round - 1:
+            ranges[-1]["last"] = round
+        else:
+            ranges.append({"first": round, "last": round, "agents": agents})
+    return ranges

@@ -1,0 +1,42 @@
+"""How long the root waits for the agents of a round."""
+
+from collections import deque
+from math import inf
+
+import numpy as np
+
+from fdrl_mpi.arrays import DoubleArray
+
+NUM_RECENT = 10
+"""Rounds from which a deadline is learnt."""
+PERCENTILE = 90.0
+
+
+class Deadline:
+    """A fixed time, or one that follows the agents.
+
+    Parameters
+    ----------
+    least_s : float
+        Seconds; 0 with a factor of 0: the root waits for everyone.
+    factor : float
+        0: the deadline is `least_s`; else it is this many times the 90th percentile of what agents took in
+        the last ten rounds, and at least `least_s`.
+    """
+
+    def __init__(self, least_s: float, factor: float) -> None:
+        self._least_s, self._factor = least_s, factor
+        self._recent: deque[float] = deque(maxlen=NUM_RECENT)
+
+    @property
+    def next_s(self) -> float:
+        """The deadline of the next round, in seconds; infinite where there is none, or none is learnt yet."""
+        if self._factor and self._recent:
+            return max(self._least_s, self._factor * float(np.mean(self._recent)))
+        return self._least_s if self._least_s and not self._factor else inf
+
+    def note(self, train_s: DoubleArray) -> None:
+        """Learn from what the agents of a round took, shape (K,); NaN or 0 for those that were absent."""
+        present = train_s[train_s > 0.0]
+        if present.size:
+            self._recent.append(float(np.percentile(present, PERCENTILE)))

@@ -1,0 +1,125 @@
+"""The root's state on a second rank, before it counts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fdrl_mpi.arrays import FloatVector, State
+from fdrl_mpi.comm.crew import Crew
+from fdrl_mpi.comm.post import MIRROR, Letter
+from fdrl_mpi.record.metrics import Record, Row
+
+
+class MirroredRecord:
+    """A record whose rows also go to the root's mirror, which goes on with them if the root is lost.
+
+    Parameters
+    ----------
+    record : Record
+        The root's.
+    crew : Crew
+    """
+
+    def __init__(self, record: Record, crew: Crew) -> None:
+        self._record, self._crew = record, crew
+
+    @property
+    def last_round(self) -> int:
+        return self._record.last_round
+
+    def append(self, round: int, values: Row) -> None:
+        self._record.append(round, values)
+        self._send("append", round, values)
+
+    def amend(self, round: int, values: Row) -> None:
+        self._record.amend(round, values)
+        self._send("amend", round, values)
+
+    def rewind(self, round: int) -> None:
+        self._record.rewind(round)
+        self._send("rewind", round, {})
+
+    def write_if_due(self) -> None:
+        self._record.write_if_due()
+
+    def write(self, durable: bool = True) -> None:
+        self._record.write(durable)
+        self._send("written", self.last_round, {})
+
+    def _send(self, what: str, round: int, values: Row) -> None:
+        view = self._crew.view
+        if view.mirror is not None and view.mirror != self._crew.rank:
+            plain = {name: np.asarray(value, np.float64).tolist() for name, value in values.items()}
+            body = {"what": what, "round": round, "values": plain}
+            self._crew.post.send(Letter(MIRROR, view.number, body), [view.mirror])
+
+
+class Reflection:
+    """What a mirror knows of the root's state.
+
+    Attributes
+    ----------
+    round : int
+        Of the model; 0 if there is none.
+    params : float32 array, shape (d,)
+        The model of that round, which may not have been published.
+    server : State
+        Of the server's step, after that round.
+    """
+
+    def __init__(self) -> None:
+        self.round, self.params, self.server = 0, np.zeros(0, np.float32), State()
+        self._changes: list[tuple[str, int, Row]] = []
+
+    def keep(self, state: tuple[int, FloatVector, State]) -> None:
+        """Take a model before it is published."""
+        self.round, self.params, self.server = state
+
+    def keep_letter(self, letter: Letter) -> None:
+        """Take a change of the record; what the root has written needs not be kept."""
+        what, round, values = letter.body["what"], letter.body["round"], letter.body["values"]
+        if what == "written":
+            self._changes.clear()
+        else:
+            arrays = {name: np.array(value)[()] for name, value in values.items()}
+            self._changes.append((what, round, arrays))
+
+    def apply(self, record: Record) -> None:
+        """Bring a record that was read from the root's file up to date."""
+        for what, round, values in self._changes:
+            if what == "append" and round == record.last_round + 1:
+                record.append(round, values)
+            elif what == "amend" and round <= record.last_round:
+                record.amend(round, values)
+            elif what == "rewind":
+                record.rewind(round)
+        self._changes.clear()
+
+
+def make_mirror(
+    crew: Crew, is_root_alone: bool, reflection: Reflection, server_state: Callable[[], Any]
+) -> Callable[[int, FloatVector], None] | None:
+    """Make what gives the next model to the mirror before it is published.
+
+    Parameters
+    ----------
+    is_root_alone : bool
+        Whether only the root knows the aggregate; else every rank makes the next model itself, and there is
+        nothing to lose.
+    server_state : callable
+        Returns the state of the server's step.
+    """
+    mirror = crew.view.mirror
+    if not is_root_alone or mirror is None:
+        return None
+    everyone = crew.everyone
+    number = crew.view.members.index(mirror)
+
+    def give(round: int, params: FloatVector) -> None:
+        if crew.rank == crew.view.root:
+            everyone.send_object((round, params, server_state()), number)
+        elif crew.rank == mirror:
+            reflection.keep(everyone.receive_object(0))
+
+    return give

@@ -1,0 +1,359 @@
+"""A run that outlives its ranks: whoever is left agrees on who does what, and the round is done again."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from fdrl_mpi.arrays import FloatVector, State
+from fdrl_mpi.build import Builder, Rank
+from fdrl_mpi.comm.crew import Crew, Lost, Minority
+from fdrl_mpi.comm.world import World
+from fdrl_mpi.config import Config
+from fdrl_mpi.federation.injection import Injector
+from fdrl_mpi.federation.interrupt import Interrupt
+from fdrl_mpi.federation.mirror import MirroredRecord, Reflection, make_mirror
+from fdrl_mpi.federation.persistence import Saved
+from fdrl_mpi.federation.synchronous import End, SynchronousRun
+from fdrl_mpi.progress import Teller
+from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
+from fdrl_mpi.record.metrics import NullRecord, Record
+from fdrl_mpi.record.run_directory import RunDirectory, RunInUse
+from fdrl_mpi.recording import open_record
+
+LOG = logging.getLogger(__name__)
+LOCK_PATIENCE_S = 30.0
+"""How long a new root waits until the old one has let go of the run directory."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What happened when ranks were lost or came back.
+
+    Attributes
+    ----------
+    round : int
+        That was being done.
+    phase : str
+        Where this rank was in it.
+    noticed_utc, reason : str
+    lost_ranks, lost_agents, returned_agents : list of int
+        Ranks of the job; ids.
+    root : int
+        Rank of the job that aggregates from then on.
+    recovery_s : float
+        From this rank's notice to the next round.
+    """
+
+    round: int
+    phase: str
+    noticed_utc: str
+    reason: str
+    lost_ranks: list[int]
+    lost_agents: list[int]
+    returned_agents: list[int]
+    root: int
+    recovery_s: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a rank brings into a new view.
+
+    Attributes
+    ----------
+    round : int
+        Its newest model.
+    has_server : bool
+        Whether it knows the state of the server's step after that round.
+    is_revealed : bool
+        Whether it has shown masks for the round after it: the round must not be done again.
+    """
+
+    round: int
+    has_server: bool
+    is_revealed: bool
+
+
+class Survivor:
+    """One rank's way through the views of a run.
+
+    Parameters
+    ----------
+    config : Config
+    crew : Crew
+    directory : RunDirectory
+    injector : Injector
+
+    Attributes
+    ----------
+    failures : list of Failure
+        That this rank has lived through.
+    """
+
+    def __init__(self, config: Config, crew: Crew, directory: RunDirectory, injector: Injector) -> None:
+        self._config, self._crew, self._directory = config, crew, directory
+        self._injector = injector
+        self._store = CheckpointStore(directory.path, config.checkpoint.keep)
+        self._reflection = Reflection()
+        self._run: SynchronousRun | None = None
+        self._rank: Rank | None = None
+        self.failures: list[Failure] = []
+        crew.post.on_message = injector.on_message
+
+    @property
+    def world(self) -> World | None:
+        """The world this rank works in now; None while it stands by."""
+        return None if self._run is None else self._run.parts.world
+
+    def go(self, run: SynchronousRun, rank: Rank, start: Saved) -> End | int:
+        """Make all rounds after `start`, with whoever is left; return the end, or a spare's exit status.
+
+        Raises
+        ------
+        Minority
+            If this rank cannot go on.
+        """
+        self._run, self._rank = run, rank
+        self._equip(run)
+        return self._persist(start)
+
+    def stand_by(self) -> End | int:
+        """Wait for a part in the run, or for its end.
+
+        Raises
+        ------
+        Minority
+            If this rank cannot go on.
+        """
+        return self._persist(None)
+
+    def _persist(self, start: Saved | None) -> End | int:
+        while True:
+            try:
+                if self._run is None or start is None:
+                    return self._crew.stand_by(self._reflection.keep, self._reflection.keep_letter)
+                return self._run.go(start)
+            except Lost as lost:
+                start = self._recover(lost)
+
+    def _recover(self, lost: Lost) -> Saved | None:
+        """Agree on the next view and join it; again, if somebody is lost meanwhile."""
+        began_s, noticed, old, phase = (
+            time.monotonic(),
+            datetime.now(UTC),
+            self._crew.view,
+            self._injector.phase,
+        )
+        reason = str(lost)
+        LOG.debug("recovering: %s", reason)
+        while True:
+            try:
+                view = self._crew.change(lost, self._newest_round, self._hosted)
+                self._injector.at(self._newest_round + 1, "recovery")
+                start = self._join()
+                break
+            except Lost as again:
+                lost = again
+        self.failures.append(
+            Failure(
+                round=self._newest_round + 1,
+                phase=phase,
+                noticed_utc=noticed.isoformat(timespec="milliseconds"),
+                reason=reason,
+                lost_ranks=sorted(set(old.members) - set(view.members)),
+                lost_agents=sorted(set(old.agents) - set(view.agents)),
+                returned_agents=sorted(set(view.agents) - set(old.agents)),
+                root=view.root,
+                recovery_s=time.monotonic() - began_s,
+            )
+        )
+        if self._crew.rank == view.root:
+            self._tell(self.failures[-1])
+        return start
+
+    @property
+    def _newest_round(self) -> int:
+        return max(self._reflection.round, self._run.round if self._run is not None else 0)
+
+    @property
+    def _hosted(self) -> list[int]:
+        return list(self._run.parts.participants) if self._run is not None else []
+
+    def _join(self) -> Saved | None:
+        """Take this rank's part in the view: bring everything to the same round."""
+        crew, old = self._crew, self._run
+        if crew.is_spare:
+            self._run = None
+            return None
+        world = crew.world()
+        rank = self._build(world)
+        mine = self._standing(old)
+        standings: list[Standing] = world.gather_objects(mine)
+        newest = max(one.round for one in standings)
+        params = self._model(world, standings, newest, old)
+        server = self._server(world, standings, newest, old)
+        if server:
+            rank.parts.server.set_state(server)
+        if old is not None and mine.round == newest:
+            rank.parts.kept = old.parts.kept
+        if any(one.is_revealed and one.round == newest for one in standings):
+            newest, rank.parts.kept = newest + 1, {}
+            if world.is_root:
+                LOG.warning("round %d is given up: masks had been shown, so it cannot be done again", newest)
+        return self._take_up(world, rank, old, newest, params)
+
+    def _build(self, world: World) -> Rank:
+        """Make what this rank needs in a new world; agents that are here already stay what they are."""
+        known = self._run.parts.participants if self._run is not None else {}
+        rank = Builder(self._config, world, known).build()
+        rank.parts.injector = self._injector
+        for agent, participant in rank.parts.participants.items():
+            if agent not in known:
+                self._put_back(agent, participant.set_state)
+        return rank
+
+    def _put_back(self, agent: int, set_state: Callable[[State], None]) -> None:
+        """Give a vacant agent its newest saved state; without one it begins afresh."""
+        for round in reversed(self._store.rounds()):
+            try:
+                set_state(self._store.load(round, self._store.file_for(agent)))
+            except (DamagedCheckpoint, OSError, KeyError):
+                continue
+            LOG.info("agent %d goes on here with its state of round %d", agent, round)
+            return
+        LOG.info("agent %d goes on here; it had saved no state", agent)
+
+    def _standing(self, old: SynchronousRun | None) -> Standing:
+        if old is None or self._reflection.round > old.round:
+            return Standing(self._reflection.round, self._reflection.round > 0, False)
+        return Standing(old.round, True, old.parts.collective.has_revealed)
+
+    def _model(
+        self, world: World, standings: Sequence[Standing], newest: int, old: SynchronousRun | None
+    ) -> FloatVector:
+        """Give the newest model to all that lack it."""
+        rounds = [one.round for one in standings]
+        own = self._reflection.params if old is None or self._reflection.round > old.round else old.models[0]
+        if min(rounds) == newest and len(own):
+            holder, is_needed = -1, False
+        else:
+            holder, is_needed = rounds.index(newest), True
+        if any(world.gather_objects(is_needed)):
+            holder = rounds.index(newest) if holder < 0 else holder
+            own = world.gather_objects(np.array(own) if world.rank == holder else None)[holder]
+        return own
+
+    def _server(
+        self, world: World, standings: Sequence[Standing], newest: int, old: SynchronousRun | None
+    ) -> State:
+        """Give the state of the server's step after the newest round to all."""
+        mine: State | None = None
+        if self._reflection.round == newest and (old is None or old.round < newest):
+            mine = self._reflection.server
+        elif old is not None and old.round == newest:
+            mine = old.parts.server_before or old.parts.server.get_state()
+        states = world.gather_objects(mine if mine else None)
+        return next((state for state in states if state), {})
+
+    def _take_up(
+        self, world: World, rank: Rank, old: SynchronousRun | None, round: int, params: FloatVector
+    ) -> Saved:
+        record: Record = NullRecord()
+        wall_s = 0.0
+        if world.is_root:
+            if old is not None and isinstance(old.record, MirroredRecord):
+                record = old.record
+                record.write(durable=True)
+            else:
+                record, wall_s = self._take_over(rank, round)
+        if old is None:
+            self._run = SynchronousRun(
+                rank.parts,
+                rank.plan,
+                rank.evaluations,
+                record,
+                self._store,
+                Interrupt(),
+                Teller(self._config.log.progress),
+                wall_s,
+            )
+        else:
+            old.regroup(rank.parts, rank.evaluations, record, wall_s)
+        assert self._run is not None
+        self._rank = rank
+        self._equip(self._run)
+        last = world.from_root(record.last_round if world.is_root else None)
+        for missing in range(last + 1, round + 1):
+            self._run.complete(missing)
+        models = [params] * max(len(world.agents), 1)
+        self._run.round, self._run.models = round, models
+        return Saved(round, models, is_recovered=True)
+
+    def _take_over(self, rank: Rank, round: int) -> tuple[Record, float]:
+        """Go on with the files of the root that is lost."""
+        self._lock()
+        record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), round)
+        self._reflection.apply(record)
+        record.rewind(round)
+        return MirroredRecord(record, self._crew), wall_s
+
+    def _lock(self) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                self._directory.lock()
+                return
+            except RunInUse as error:
+                if time.monotonic() > deadline:
+                    LOG.warning("writing without the lock of the run directory: %s", error)
+                    return
+                time.sleep(0.05)
+
+    def _equip(self, run: SynchronousRun) -> None:
+        """Give a run what makes it survivable in this view."""
+        parts, crew = run.parts, self._crew
+        parts.injector = self._injector
+        parts.is_survivable = True
+        if crew.rank == crew.view.root and not isinstance(run.record, MirroredRecord):
+            run.record = MirroredRecord(run.record, crew)
+        parts.mirror = make_mirror(
+            crew, parts.collective.is_root_alone, self._reflection, parts.server.get_state
+        )
+        run.before_round = self._before_round
+
+    def _before_round(self) -> None:
+        crew = self._crew
+        if crew.rank == crew.view.root:
+            crew.check_guests()
+        elif crew.is_mirror:
+            while letter := crew.post.take("mirror"):
+                self._reflection.keep_letter(letter)
+
+    def _tell(self, failure: Failure) -> None:
+        lost = ", ".join(map(str, failure.lost_ranks)) or "nobody"
+        LOG.warning(
+            "round %d, %s: %s; lost: rank %s (agents %s)%s; root is rank %d; goes on after %.2f s",
+            failure.round,
+            failure.phase,
+            failure.reason,
+            lost,
+            ", ".join(map(str, failure.lost_agents)) or "none",
+            f"; back: agents {', '.join(map(str, failure.returned_agents))}"
+            if failure.returned_agents
+            else "",
+            failure.root,
+            failure.recovery_s,
+        )
+
+    def conclude(self, status: int) -> list[dict[str, Any]]:
+        """Let those that stand by go; return the failures for the verdict."""
+        self._crew.dismiss(status)
+        return [asdict(failure) for failure in self.failures]
+
+
+__all__ = ["Minority", "Survivor"]
