@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def log_to_terminal(rank: int, host: str, level: str) -> None:
-    """Send this rank's messages to the terminal; mpirun merges the ranks' streams.
+    """Send this rank's messages to the terminal; mpirun merges the ranks' streams. Called again, anew.
 
     Parameters
     ----------
@@ -18,6 +18,8 @@ def log_to_terminal(rank: int, host: str, level: str) -> None:
     """
     root = logging.getLogger("fdrl_mpi")
     root.setLevel(level.upper())
+    for old in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(old)
     warnings = logging.StreamHandler(sys.stderr)
     warnings.setLevel(logging.WARNING)
     prefix = "" if rank == 0 else f"[rank {rank} {host}] "

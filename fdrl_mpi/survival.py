@@ -18,7 +18,9 @@ from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.mirror import MirroredRecord, Reflection, make_mirror
 from fdrl_mpi.federation.persistence import Saved
+from fdrl_mpi.federation.round import Contribution
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
+from fdrl_mpi.logs import log_to_terminal
 from fdrl_mpi.progress import Teller
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
 from fdrl_mpi.record.metrics import NullRecord, Record
@@ -130,6 +132,7 @@ class Survivor:
         Minority
             If this rank cannot go on.
         """
+        self._injector.at(0, "start")
         return self._persist(None)
 
     def _persist(self, start: Saved | None) -> End | int:
@@ -264,7 +267,10 @@ class Survivor:
         self, world: World, rank: Rank, old: SynchronousRun | None, round: int, params: FloatVector
     ) -> Saved:
         record: Record = NullRecord()
-        wall_s = 0.0
+        wall_s, kept, counted = 0.0, dict[int, Contribution](), (0, dict[int, float]())
+        if old is not None:
+            kept = old.parts.kept if old.round < round else {}
+            counted = (round, old.parts.counted) if old.parts.counted_round == round else counted
         if world.is_root:
             if old is not None and isinstance(old.record, MirroredRecord):
                 record = old.record
@@ -288,14 +294,17 @@ class Survivor:
         self._rank = rank
         self._equip(self._run)
         last = world.from_root(record.last_round if world.is_root else None)
+        newest_known = max(world.gather_objects(counted), key=lambda known: known[0])
         for missing in range(last + 1, round + 1):
-            self._run.complete(missing)
+            weights = newest_known[1] if newest_known[0] == missing else {}
+            self._run.complete(missing, kept, weights)
         models = [params] * max(len(world.agents), 1)
         self._run.round, self._run.models = round, models
         return Saved(round, models, is_recovered=True)
 
     def _take_over(self, rank: Rank, round: int) -> tuple[Record, float]:
         """Go on with the files of the root that is lost."""
+        log_to_terminal(0, rank.parts.world.host, self._config.log.level)
         self._lock()
         record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), round)
         self._reflection.apply(record)

@@ -128,7 +128,14 @@ def make_crew(config: Config, world: "World") -> "Crew":
 
     faults = config.faults
     patience_s = max(config.participation.deadline_s, faults.silence_s)
-    return Crew(world.comm, faults.spares, config.agents_per_rank, faults.silence_s, patience_s)
+    return Crew(
+        world.comm,
+        faults.spares,
+        config.agents_per_rank,
+        faults.silence_s,
+        patience_s,
+        faults.max_misses,
+    )
 
 
 def _print_problems(problems: Sequence[Problem]) -> None:

@@ -1,6 +1,7 @@
 """This rank's place among ranks that may be lost, and the worlds it works in one after another."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ class Crew:
         A rank that does not answer an exchange for so long is lost.
     patience_s : float
         How long a rank may take to answer a call for a new view: as long as an agent may train.
+    max_misses : int
+        A rank that was given up alive so often may not return.
 
     Attributes
     ----------
@@ -42,13 +45,20 @@ class Crew:
     """
 
     def __init__(
-        self, comm: MPI.Comm, num_spares: int, agents_per_rank: int, silence_s: float, patience_s: float
+        self,
+        comm: MPI.Comm,
+        num_spares: int,
+        agents_per_rank: int,
+        silence_s: float,
+        patience_s: float,
+        max_misses: int,
     ) -> None:
         self.post = Post(comm)
         self._views = [first_view(self.post.size, num_spares, agents_per_rank)]
         self.num_agents = len(self.view.agents)
         self._agents_per_rank, self._silence_s, self._patience_s = agents_per_rank, silence_s, patience_s
         self._guests: set[int] = set()
+        self._max_misses, self._misses = max_misses, Counter[int]()
         self.everyone = self._gathering()
 
     @property
@@ -106,6 +116,7 @@ class Crew:
             )  # fmt: skip
             while (view := change.step()) is None:
                 time.sleep(PAUSE_S)
+            self._misses.update(set(old.members) - set(view.members) - self.post.dead)
             self._views.append(view)
             self._guests.clear()
             if old.root not in view.members:
@@ -128,7 +139,9 @@ class Crew:
             If there is somebody, so that a new view is to be made.
         """
         while letter := self.post.take(JOIN):
-            if letter.sender not in self.view.members:
+            if self._misses[letter.sender] >= self._max_misses:
+                self.post.send(Letter(GOODBYE, self.view.number, {"status": 0}), [letter.sender])
+            elif letter.sender not in self.view.members:
                 self._guests.add(letter.sender)
         if self._guests:
             raise Lost(f"rank {', '.join(map(str, sorted(self._guests)))} comes back")

@@ -131,7 +131,7 @@ class Change:
 
     def _read(self, letter: Letter) -> View | None:
         if letter.kind == GOODBYE:
-            raise Minority("the run went on and ended without this rank")
+            raise Minority("the run goes on, or has ended, without this rank")
         if letter.kind == ALARM and letter.number == self._view.number:
             self._suspects |= {*letter.body["suspects"]} - {self._letters.rank}
         elif letter.kind == CALL and letter.number > self._promised:

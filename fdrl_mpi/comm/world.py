@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from math import inf, nan
-from threading import Timer
 from typing import Any, NoReturn
 
 import numpy as np
@@ -221,9 +220,8 @@ class World:
             How long to wait for the others, some of which may be dead; 0: for ever.
         """
         if limit_s:
-            timer = Timer(limit_s, os._exit, [status])
-            timer.daemon = True
-            timer.start()
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process whatever MPI does
+            signal.setitimer(signal.ITIMER_REAL, limit_s)
         MPI.Finalize()
         sys.stdout.flush()
         sys.stderr.flush()

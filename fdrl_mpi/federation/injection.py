@@ -12,6 +12,7 @@ VARIABLE = "FDRL_FAULTS"
 """Environment variable with the faults: ``rank=3,round=5,phase=exchange,action=kill; ...``"""
 
 PHASES = (
+    "start",
     "before_train",
     "train",
     "exchange",

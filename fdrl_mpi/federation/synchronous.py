@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector
-from fdrl_mpi.comm.collective import Models
+from fdrl_mpi.comm.collective import Models, Traffic
 from fdrl_mpi.federation.background import BackgroundEvaluation
 from fdrl_mpi.federation.deadline import Deadline
 from fdrl_mpi.federation.evaluation import Evaluated, Evaluation
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.participation import Participation
 from fdrl_mpi.federation.persistence import Saved, save
-from fdrl_mpi.federation.round import Outcome, Parts, federated_round
+from fdrl_mpi.federation.round import Contribution, Outcome, Parts, federated_round
 from fdrl_mpi.federation.rows import agent_rows, named_columns, root_row
 from fdrl_mpi.federation.schedule import Schedule
 from fdrl_mpi.record.checkpoint import CheckpointStore
@@ -221,14 +221,31 @@ class SynchronousRun:
                 evaluations.published, parts.clock, self._record_evaluation
             )
 
-    def complete(self, round: int) -> None:
-        """Record a round that is done, but whose row the root does not have; every rank calls it."""
-        mine = np.full((len(self.parts.world.agents), len(AGENT_VARIABLES)), nan)
+    def complete(self, round: int, kept: Mapping[int, Contribution], counted: Mapping[int, float]) -> None:
+        """Record a round that is done, but whose row the root does not have; every rank calls it.
+
+        Parameters
+        ----------
+        kept : mapping
+            What this rank's agents have brought to the round, by id, as far as it is known.
+        counted : mapping
+            Weight of every agent in the round; some of them may not be here any more.
+        """
+        world, hides_updates = self.parts.world, self.parts.collective.hides_updates
+        mine = np.full((len(world.agents), len(AGENT_VARIABLES)), nan)
         if self._row[0] == round and self._row[1].shape == mine.shape:
             mine = self._row[1]
-        rows = self.parts.world.gather_agent_rows(mine)
-        if rows is not None:
-            self.record.append(round, {**named_columns(rows), "end_wall_s": self._wall_s})
+        elif world.agents and all(agent in kept for agent in world.agents):
+            brought = [kept[agent] for agent in world.agents]
+            mine = agent_rows(brought, {}, Traffic(), {}, {}, hides_updates)
+        rows = world.gather_agent_rows(mine)
+        if rows is None:
+            return
+        columns = named_columns(rows)
+        for agent in [agent for agent in counted if np.isnan(columns["present"][agent - 1])]:
+            columns["present"][agent - 1], columns["rejected"][agent - 1] = 1.0, 0.0
+            columns["weight"][agent - 1] = nan if hides_updates else counted[agent]
+        self.record.append(round, {**columns, "end_wall_s": self._wall_s})
 
     def _round(self, round: int, models: Models) -> Outcome:
         plan = self._plan

@@ -1,0 +1,203 @@
+"""Runs that things are done to, and what is left of them.
+
+A run writes to files, never to pipes that an orphan could hold open; it has a time limit; what is left of it
+afterwards is ended by its process id.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fdrl_mpi.aggregation.weighting import WEIGHTINGS
+from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
+from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
+from fdrl_mpi.config_file import read
+from fdrl_mpi.constraints_faults import FLAGS
+from fdrl_mpi.federation.injection import VARIABLE
+from fdrl_mpi.federation.reference import reference_round
+from fdrl_mpi.record.checkpoint import CheckpointStore
+from fdrl_mpi.record.metrics_file import read_metrics
+
+NUM_RANKS, NUM_SPARES = 7, 1
+ROUNDS = 8
+SMALL = {
+    "rounds": str(ROUNDS),
+    "environment.num_envs": "2",
+    "learner.budget": "64",
+    "learner.num_steps": "16",
+    "learner.num_minibatches": "2",
+    "learner.network.hidden": "[8, 8]",
+    "evaluation.every": "2",
+    "evaluation.episodes": "1",
+    "checkpoint.every": "4",
+    "faults.mode": "survive",
+    "faults.spares": str(NUM_SPARES),
+    "comm.fan_out": "2",
+    "comm.secure.dropouts": "0",
+}
+TOLERANCE = 1e-5
+"""Of a model against the oracle; secure sums are fixed point."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run came to.
+
+    Attributes
+    ----------
+    verdict : dict
+        Empty if it left none.
+    error : float
+        Largest difference between the last model and the oracle's over those that took part.
+    is_ended : bool
+        Whether the job ended by itself within its limit.
+    rounds : list of int
+        That are recorded.
+    left_in_memory : list of str
+        Files of the run in /dev/shm.
+    """
+
+    verdict: dict
+    error: float
+    is_ended: bool
+    rounds: list[int]
+    left_in_memory: list[str]
+    output: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the run finished with the right model and an unbroken record."""
+        rounds = self.verdict.get("rounds", 0)
+        return (
+            self.is_ended
+            and self.verdict.get("outcome") == "finished"
+            and self.error <= TOLERANCE
+            and self.rounds == list(range(1, rounds + 1))
+            and not self.left_in_memory
+        )
+
+    @property
+    def recovery_s(self) -> list[float]:
+        """Seconds until the run went on, for each failure."""
+        return [failure["recovery_s"] for failure in self.verdict.get("failures", ())]
+
+
+def play(
+    folder: Path, faults: str, limit_s: float = 60.0, num_ranks: int = NUM_RANKS, **changes: str
+) -> Ending:
+    """Make a run with faults, and compare it with the oracle."""
+    settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    before = set(_shared_files())
+    process = launch(folder, faults, num_ranks, settings)
+    is_ended = wait(process, limit_s)
+    run = folder / "runs/cartpole"
+    path = run / "verdict.json"
+    verdict = json.loads(path.read_text()) if path.exists() else {}
+    num_agents = num_ranks - 1 - int(settings["faults.spares"])
+    error = float("inf")
+    rounds: list[int] = []
+    if verdict.get("outcome") == "finished":
+        error = error_of(run, verdict, num_agents * int(settings.get("agents_per_rank", "1")))
+        rounds = read_metrics(run / "metrics.h5").rounds.tolist()
+    output = (folder / "output.txt").read_text(errors="replace")
+    return Ending(verdict, error, is_ended, rounds, sorted(set(_shared_files()) - before), output)
+
+
+def launch(folder: Path, faults: str, num_ranks: int, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a job whose output goes to ``output.txt``."""
+    environment = {
+        **os.environ,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        VARIABLE: faults,
+    }
+    options = [f"--{key}={value}" for key, value in settings.items()]
+    command = ["mpirun", *FLAGS.split(), "-n", str(num_ranks), "--oversubscribe"]
+    with open(folder / "output.txt", "wb") as output:
+        return subprocess.Popen(
+            [*command, sys.executable, "-m", "fdrl_mpi.train", *options],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait(process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Wait for a job; end what is left of it after `limit_s`. Return whether it ended by itself."""
+    deadline, ranks = time.monotonic() + limit_s, []
+    while process.poll() is None and time.monotonic() < deadline:
+        ranks = children(process.pid) or ranks
+        time.sleep(0.05)
+    is_ended = process.poll() is not None
+    for pid in [*ranks, process.pid]:
+        if is_alive(pid) and (pid != process.pid or not is_ended):
+            is_ended = False
+            os.kill(pid, signal.SIGKILL)
+    process.wait(10)
+    return is_ended
+
+
+def children(pid: int) -> list[int]:
+    """List the processes that a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no corpse."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def error_of(run: Path, verdict: dict, num_agents: int) -> float:
+    """Make the run again in this process, with those that took part; return how far the models are apart."""
+    config = read([run / "config.toml"], [])
+    took_part = {
+        round: frozenset(entry["agents"])
+        for entry in verdict["took_part"]
+        for round in range(entry["first"], entry["last"] + 1)
+    }
+    environments = {
+        agent: make_environment(config.environment, [context] * config.environment.num_envs)
+        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
+    }
+    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
+    wire, plan = make_wire(config, model), make_plan(config, num_agents)
+    participants = {
+        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
+        for agent, environment in environments.items()
+    }
+    params, server = wire.first(model.params), make_server(config, wire, num_agents)
+    for round in range(1, verdict["round"] + 1):
+        params = reference_round(
+            participants,
+            params,
+            round,
+            lambda number: took_part[number],
+            plan.schedule,
+            WEIGHTINGS[config.aggregation.weighting],
+            make_aggregator(config, wire),
+            server,
+        )
+    ours = CheckpointStore(run, 9).load(verdict["round"], "global.h5")["params"]
+    return float(np.abs(ours - params).max())
+
+
+def _shared_files() -> Sequence[str]:
+    return [path.name for path in Path("/dev/shm").glob("fdrl_mpi_*")]
