@@ -6,6 +6,12 @@ import re
 FAILED, REFUSED, RESUMABLE = 1, 2, 85
 """Exit statuses: an error; nothing was begun; asked to stop by a signal, and can be resumed."""
 
+EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority": RESUMABLE}
+"""Exit status by the outcome in the verdict."""
+
+RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
+"""Where the launcher wants to read the path of the run directory."""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 

@@ -24,7 +24,7 @@ from fdrl_mpi.federation.persistence import Saved, restore
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_file
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.process import FAILED, RESUMABLE
+from fdrl_mpi.process import EXIT_STATUS, RUN_FILE_VARIABLE
 from fdrl_mpi.progress import Teller
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
@@ -38,9 +38,6 @@ from fdrl_mpi.rl.denormals import flush_denormals
 from fdrl_mpi.survival import Survivor
 
 LOG = logging.getLogger(__name__)
-EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority": RESUMABLE}
-RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
-"""Where the launching script wants to read the path of the run directory."""
 
 Result = TypeVar("Result")
 

@@ -19,11 +19,6 @@ case "$1 $3" in
     "-m install") exit "${PIP_STATUS:-0}" ;;
 esac
 """
-FAKE_MPIRUN = """#!/bin/sh
-echo "mpirun $*" >>"$CALLS"
-echo "runs/a name" >"$FDRL_RUN_FILE"
-exit "${RUN_STATUS:-0}"
-"""
 
 
 class Workplace:
@@ -137,26 +132,8 @@ def test_missing_python_is_refused(workplace: Workplace) -> None:
     assert "python3-venv" in answer.stderr
 
 
-def test_workstation_runs_then_reports(workplace: Workplace) -> None:
-    workplace.command("mpirun", FAKE_MPIRUN)
-    answer = workplace.bash("jobs/workstation.sh", "--run.name", "a name", RANKS="100000")
+def test_workstation_hands_everything_to_the_launcher(workplace: Workplace) -> None:
+    answer = workplace.bash("jobs/workstation.sh", "--until-done", "--run.name", "a name", RANKS="9")
     assert answer.returncode == 0
-    sharing = "--oversubscribe --bind-to none"
-    expected = f"mpirun -n 100000 {sharing} python -m fdrl_mpi.train --run.name a name"
-    assert workplace.calls("mpirun") == [expected]
-    assert workplace.calls("report")[-1] == "python -m fdrl_mpi.report runs/a name"
-    assert "report: runs/a name/report.html" in answer.stdout
-
-
-def test_workstation_passes_the_status_on_without_a_report(workplace: Workplace) -> None:
-    workplace.command("mpirun", FAKE_MPIRUN)
-    assert workplace.bash("jobs/workstation.sh", RUN_STATUS="85").returncode == 85
-    assert workplace.calls("fdrl_mpi.report") == []
-
-
-@pytest.mark.parametrize("argument", ["--help", "--print-config"])
-def test_questions_are_answered_by_one_process(workplace: Workplace, argument: str) -> None:
-    workplace.command("mpirun", FAKE_MPIRUN)
-    assert workplace.bash("jobs/workstation.sh", argument).returncode == 0
-    assert workplace.calls("mpirun") == []
-    assert workplace.calls("fdrl_mpi.train") == [f"python -m fdrl_mpi.train {argument}"]
+    expected = "python -m fdrl_mpi.launch --ranks 9 --until-done --run.name a name"
+    assert workplace.calls("launch") == [expected]

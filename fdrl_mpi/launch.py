@@ -1,0 +1,201 @@
+"""Start a run on this machine and see it through: ``python -m fdrl_mpi.launch [OPTION] TRAINING ARGUMENTS``.
+
+mpirun gets the flags that the configuration needs. Its exit status proves nothing after a failure, so the
+run's own verdict decides. mpirun gives its ranks 0.2 s to end after SIGINT or SIGTERM, too little to save:
+the ranks get SIGUSR1 instead; a second signal ends the run at once.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from fdrl_mpi.command_line import parse_train_arguments
+from fdrl_mpi.config import Config
+from fdrl_mpi.config_file import ConfigError, read
+from fdrl_mpi.constraints_faults import FLAGS
+from fdrl_mpi.process import EXIT_STATUS, FAILED, REFUSED, RUN_FILE_VARIABLE, usable_cores
+from fdrl_mpi.record.verdict import Verdict
+
+USAGE = """\
+usage: python -m fdrl_mpi.launch [--ranks N] [--until-done] [--no-report] TRAINING ARGUMENTS
+
+  --ranks N      ranks to start: the root, those with agents, spares (default 17)
+  --until-done   start again after a failure, for as long as the run gets further
+  --no-report    leave the report out
+"""
+QUESTIONS = ("--help", "-h", "--print-config", "--version")
+ORPHAN_S = 15.0
+"""How long ranks may stay after the verdict: one that was stopped never ends by itself."""
+LOOK_EVERY_S = 0.2
+FRUITLESS_STARTS = 3
+"""Starts without a new checkpoint after which `--until-done` gives up."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of the launcher; the rest is for training."""
+
+    ranks: int = 17
+    until_done: bool = False
+    report: bool = True
+    training: tuple[str, ...] = ()
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Take the launcher's options from the front of the command line, and leave the others.
+
+    Raises
+    ------
+    ValueError
+        If ``--ranks`` has no number.
+    """
+    ranks, until_done, report, rest = 17, False, True, list(words)
+    while rest and rest[0] in ("--ranks", "--until-done", "--no-report"):
+        option = rest.pop(0)
+        if option == "--ranks":
+            if not rest or not rest[0].isdigit():
+                raise ValueError("--ranks needs a number, such as 17")
+            ranks = int(rest.pop(0))
+        until_done |= option == "--until-done"
+        report &= option != "--no-report"
+    return Options(ranks, until_done, report, tuple(rest))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; return the run's exit status: 0 finished, 2 refused, 85 stopped with its state saved."""
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        print(f"{error}\n{USAGE}", file=sys.stderr)
+        return REFUSED
+    program = [sys.executable, "-m", "fdrl_mpi.train", *options.training]
+    if any(word in QUESTIONS for word in options.training):
+        print(USAGE if {"--help", "-h"} & set(options.training) else "", end="", flush=True)
+        return subprocess.run(program, check=False).returncode
+    job = Job([*command(options, os.environ), *program])
+    status = job.run()
+    fruitless, furthest = 0, -1
+    while options.until_done and job.may_start_again(status) and fruitless < FRUITLESS_STARTS:
+        fruitless = 0 if job.round > furthest else fruitless + 1
+        furthest = max(furthest, job.round)
+        print(f"the run ended with status {status} after round {job.round}; starting again", flush=True)
+        status = job.run()
+    if options.report and status == 0 and job.directory is not None:
+        subprocess.run([sys.executable, "-m", "fdrl_mpi.report", str(job.directory)], check=True)
+        print(f"result: {job.directory}\nreport: {job.directory / 'report.html'}")
+    return status
+
+
+def command(options: Options, environ: "os._Environ[str]") -> list[str]:
+    """Write the beginning of the command line: mpirun and what the configuration needs of it."""
+    words = ["mpirun", "-n", str(options.ranks)]
+    try:
+        arguments = parse_train_arguments(options.training)
+        config = read(arguments.config_files, arguments.overrides)
+    except ConfigError:
+        config = Config()  # training says what is wrong with it
+    if config.faults.mode == "survive":
+        words += FLAGS.split()
+    if options.ranks > usable_cores() // _threads_per_core():
+        words += ["--oversubscribe", "--bind-to", "none"]
+    return words
+
+
+def _threads_per_core() -> int:
+    """Count the threads of a core: mpirun counts cores."""
+    try:
+        return 1 + int(Path("/sys/devices/system/cpu/smt/active").read_text())
+    except (OSError, ValueError):
+        return 1
+
+
+class Job:
+    """A command line that may be run more than once.
+
+    Attributes
+    ----------
+    directory : Path or None
+        Of the run, once it has one.
+    round : int
+        The last one done when the job ended; -1 if it left no verdict.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = list(words)
+        self._signals = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.directory: Path | None = None
+        self.round = -1
+
+    def run(self) -> int:
+        """Run to the end; return the status by the run's verdict, or mpirun's where there is none."""
+        self.directory = None
+        with tempfile.NamedTemporaryFile(prefix="fdrl_mpi_run_") as run_file:
+            environ = os.environ | {RUN_FILE_VARIABLE: run_file.name}
+            self._process = subprocess.Popen(
+                self._words, env=environ, stdin=subprocess.DEVNULL, process_group=0
+            )
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(number, self._pass_on)
+            status = self._wait(Path(run_file.name))
+            verdict = self._verdict(Path(run_file.name))
+        if verdict is None:
+            return status if self.directory is None else status or FAILED
+        self.round = verdict.round
+        return EXIT_STATUS[verdict.outcome]
+
+    def may_start_again(self, status: int) -> bool:
+        """Whether the run has begun, has not finished, and nobody has asked it to stop."""
+        return status not in (0, REFUSED) and not self._signals and self.directory is not None
+
+    def _wait(self, run_file: Path) -> int:
+        process, decided_s = self._process, 0.0
+        assert process is not None
+        while process.poll() is None:
+            time.sleep(LOOK_EVERY_S)
+            if self._verdict(run_file) is None:
+                continue
+            decided_s = decided_s or time.monotonic()
+            if time.monotonic() - decided_s > ORPHAN_S:
+                _end(process.pid)
+        return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+    def _verdict(self, run_file: Path) -> Verdict | None:
+        """Read the verdict of this run; None before there is one."""
+        if text := run_file.read_text().strip():
+            self.directory = Path(text)
+        if self.directory is None or not (self.directory / "verdict.json").exists():
+            return None
+        try:
+            return Verdict.read(self.directory / "verdict.json")
+        except ValueError:
+            return None
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR1 if self._signals == 1 else signal.SIGTERM)
+
+
+def _end(mpirun: int) -> None:
+    """End what is left of a job: the processes that mpirun has started, and mpirun."""
+    try:
+        ranks = Path(f"/proc/{mpirun}/task/{mpirun}/children").read_text().split()
+    except OSError:
+        ranks = []
+    for pid in [*map(int, ranks), mpirun]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The launcher, with stand-ins for mpirun: what it starts, and which status it returns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fdrl_mpi.constraints_faults import FLAGS
+from fdrl_mpi.launch import Job, Options, command, main, parse
+
+VERDICT = {"round": 7, "rounds": 9, "reason": "x", "final_evaluation_return": None, "wall_s": 1.0}
+
+
+def _script(folder: Path, body: str) -> list[str]:
+    """Write a stand-in for mpirun: it knows a run directory, and does what `body` says."""
+    (folder / "run").mkdir(exist_ok=True)
+    text = f"import os, pathlib, signal, sys, time\nrun = pathlib.Path({str(folder / 'run')!r})\n"
+    text += f"def verdict(outcome, round=7):\n    import json\n    known = {VERDICT!r}\n"
+    text += "    known |= {'outcome': outcome, 'round': round}\n"
+    text += "    (run / 'verdict.json').write_text(json.dumps(known))\n"
+    text += "def begin():\n    (run / 'verdict.json').unlink(missing_ok=True)\n"
+    text += "    pathlib.Path(os.environ['FDRL_RUN_FILE']).write_text(str(run))\n"
+    (folder / "mpirun.py").write_text(text + body)
+    return [sys.executable, str(folder / "mpirun.py")]
+
+
+def test_own_options_come_first_and_the_rest_is_for_training():
+    assert parse(["--ranks", "5", "--until-done", "--rounds", "3"]) == Options(
+        5, True, True, ("--rounds", "3")
+    )
+    assert parse(["--rounds", "3", "--ranks", "5"]).training == ("--rounds", "3", "--ranks", "5")
+    with pytest.raises(ValueError, match="number"):
+        parse(["--ranks", "many"])
+
+
+def test_mpirun_gets_the_flags_that_the_configuration_needs():
+    plain = command(Options(2, training=("--rounds", "3")), os.environ)
+    assert plain[:3] == ["mpirun", "-n", "2"]
+    assert "--with-ft" not in plain
+    surviving = command(Options(100_000, training=("--faults.mode", "survive")), os.environ)
+    assert " ".join(surviving) == f"mpirun -n 100000 {FLAGS} --oversubscribe --bind-to none"
+    assert "--with-ft" not in command(Options(2, training=("--no.such_key", "1")), os.environ)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "mpirun_status", "status"),
+    [("finished", 1, 0), ("finished", 0, 0), ("stopped", 0, 85), ("failed", 0, 1), ("minority", 0, 85)],
+)
+def test_the_verdict_decides_and_not_mpirun(tmp_path, outcome, mpirun_status, status):
+    job = Job(_script(tmp_path, f"begin(); verdict({outcome!r}); sys.exit({mpirun_status})"))
+    assert job.run() == status
+    assert job.round == 7
+
+
+def test_without_a_run_the_status_is_that_of_mpirun_and_without_a_verdict_it_is_a_failure(tmp_path):
+    assert Job(_script(tmp_path, "sys.exit(2)")).run() == 2
+    assert Job(_script(tmp_path, "begin(); sys.exit(0)")).run() == 1
+    assert Job(_script(tmp_path, "begin(); os.kill(os.getpid(), signal.SIGKILL)")).run() == 137
+
+
+def test_a_verdict_of_an_earlier_start_does_not_count(tmp_path):
+    words = _script(tmp_path, "begin(); verdict('finished')")
+    assert Job(words).run() == 0
+    job = Job(_script(tmp_path, "sys.exit(3)"))
+    assert job.run() == 3
+
+
+def test_it_starts_again_until_the_run_is_done(tmp_path, monkeypatch, capfd):
+    body = (
+        "starts = run / 'starts'; begin()\n"
+        "n = len(starts.read_text()) if starts.exists() else 0\n"
+        "starts.write_text('x' * (n + 1))\n"
+        "verdict('failed' if n < 2 else 'finished', n)\n"
+    )
+    monkeypatch.setattr("fdrl_mpi.launch.command", lambda *_: _script(tmp_path, body))
+    assert main(["--no-report", "--until-done"]) == 0
+    assert (tmp_path / "run/starts").read_text() == "xxx"
+    assert capfd.readouterr().out.count("starting again") == 2
+
+
+def test_it_gives_up_a_run_that_gets_no_further(tmp_path, monkeypatch):
+    body = "begin(); verdict('failed', 4); (run / 'starts').open('a').write('x')"
+    monkeypatch.setattr("fdrl_mpi.launch.command", lambda *_: _script(tmp_path, body))
+    assert main(["--no-report", "--until-done"]) == 1
+    assert len((tmp_path / "run/starts").read_text()) == 5
+
+
+def test_orphans_are_ended_after_the_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
+    assert Job(_script(tmp_path, "begin(); verdict('finished'); time.sleep(1000)")).run() == 0
+
+
+def test_a_signal_asks_the_ranks_to_stop_and_nothing_is_started_again(tmp_path):
+    body = (
+        "signal.signal(signal.SIGUSR1, lambda *_: (verdict('stopped'), sys.exit(85)))\n"
+        "begin()\n(run / 'ready').touch()\ntime.sleep(1000)\n"
+    )
+    words = _script(tmp_path, body)
+    program = (
+        f"import sys, fdrl_mpi.launch as l; l.command = lambda *_: {words!r}; sys.exit(l.main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, "--until-done"])
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "run/ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 85
+    assert json.loads((tmp_path / "run/verdict.json").read_text())["outcome"] == "stopped"
