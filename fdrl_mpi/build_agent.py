@@ -4,6 +4,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from msgspec import convert
 from numpy.random import Generator
 
 from fdrl_mpi.arrays import FloatVector
@@ -79,7 +80,7 @@ def make_environment(config: EnvironmentConfig, contexts: Contexts) -> VectorEnv
     raise ValueError(
         f'environment.id = "{config.id}" is no environment of this program: '
         f"{did_you_mean(config.id, ENVIRONMENTS, UNLIKE)} Own ones: {', '.join(ENVIRONMENTS)}; "
-        f"gymnasium's: gym:ID, for example gym:{config.id}; a class of yours: package.module:Class"
+        "gymnasium's: gym:ID, for example gym:LunarLander-v3; a class of yours: package.module:Class"
     )
 
 
@@ -133,12 +134,29 @@ def make_model(
     name, kind = str(learner.__struct_config__.tag), environment.action_spec.kind
     cls = learner_class(name)
     if kind not in cls.action_kinds:
-        able = [other for other in LEARNERS if kind in learner_class(other).action_kinds]
-        raise ValueError(f"learner.name = {name} cannot learn {kind} actions; these can: {', '.join(able)}")
+        able = [other for other in LEARNERS if _can_learn(other, environment)]
+        raise ValueError(
+            f"learner.name = {name} cannot learn {kind} actions; in this environment these can learn: "
+            f"{', '.join(able)}"
+        )
     module = learner.network.module if isinstance(learner, NetworkLearnerConfig) else ""
     make: NetworkFactory = partial(_make_network, module, engine, device)
     model: Model = cls.make_model(learner, environment, make, stream(seed, "network"), params)
     return model
+
+
+def _can_learn(name: str, environment: VectorEnv) -> bool:
+    """Try whether a learner makes a model for an environment: tables, for example, need states to count."""
+    cls, learner = learner_class(name), convert({"learner": {"name": name}}, Config).learner
+    if environment.action_spec.kind not in cls.action_kinds:
+        return False
+    try:
+        cls.make_model(
+            learner, environment, partial(_make_network, "", "numpy", "cpu"), stream(0, "network"), None
+        )
+    except ValueError:
+        return False
+    return True
 
 
 def _make_network(
