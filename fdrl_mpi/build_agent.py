@@ -2,9 +2,8 @@
 
 from functools import partial
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args, get_type_hints
 
-from msgspec import convert
 from numpy.random import Generator
 
 from fdrl_mpi.arrays import FloatVector
@@ -147,13 +146,13 @@ def make_model(
 
 def _can_learn(name: str, environment: VectorEnv) -> bool:
     """Try whether a learner makes a model for an environment: tables, for example, need states to count."""
-    cls, learner = learner_class(name), convert({"learner": {"name": name}}, Config).learner
+    cls, kinds = learner_class(name), get_args(get_type_hints(Config)["learner"])
     if environment.action_spec.kind not in cls.action_kinds:
         return False
+    settings = next(kind() for kind in kinds if kind.__struct_config__.tag == name)
+    make = partial(_make_network, "", "numpy", "cpu")
     try:
-        cls.make_model(
-            learner, environment, partial(_make_network, "", "numpy", "cpu"), stream(0, "network"), None
-        )
+        cls.make_model(settings, environment, make, stream(0, "network"), None)
     except ValueError:
         return False
     return True
