@@ -35,7 +35,7 @@ examples:
   mpirun -n 17 fdrl-train --config configs/lunarlander.toml --learner.lr 1e-4
   mpirun -n 9 fdrl-train --run.name wide --learner.network.hidden '[256, 256]'
   mpirun -n 9 fdrl-train --environment.heterogeneity.length.high 1.2
-  mpirun -n 17 fdrl-train --config configs/cartpole.toml --learner.name dqn --run.name values
+  mpirun -n 17 fdrl-train --config configs/cartpole.toml --learner.name dqn
   fdrl-train --rounds 200 --print-config > longer.toml"""
 
 
