@@ -61,6 +61,8 @@ class Rank:
         The initial model, the same on every rank.
     engine, device : str
         What this rank computes with.
+    travels : str
+        What of the model is federated, in words; see `describe_wire`.
     """
 
     parts: Parts
@@ -69,6 +71,7 @@ class Rank:
     params: FloatVector
     engine: str
     device: str
+    travels: str
 
 
 class Builder:
@@ -103,6 +106,7 @@ class Builder:
         model = self._model(some)
         self.params, self.pieces = model.params.copy(), dict(model.pieces)
         self.wire = make_wire(config, model)
+        self._travels = describe_wire(self.wire, model)
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""
@@ -131,7 +135,7 @@ class Builder:
         )
         evaluations = self._evaluations(parts.has_global_policy)
         plan = make_plan(config, world.num_agents)
-        return Rank(parts, plan, evaluations, self.params, self._engine, self._device)
+        return Rank(parts, plan, evaluations, self.params, self._engine, self._device, self._travels)
 
     def _server(self) -> ServerOptimizer:
         """Make the server's step; one that learns is made on the root alone."""
@@ -234,9 +238,27 @@ def make_wire(config: Config, model: Model) -> Wire:
         company = "weights"
     elif config.objective.control_variates:
         company = "controls"
-    acting = [model.pieces[name] for name in model.groups.get("actor", model.pieces)]
-    acts = all(any(c.start <= a.start and a.stop <= c.stop for c in columns) for a in acting)
+    acts = all(_travel(piece, columns) for piece in _acting(model))
     return Wire(columns, len(model.params), config.aggregation.update_kind, company, acts)
+
+
+def describe_wire(wire: Wire, model: Model) -> str:
+    """Say in words how many parameters travel, and whether any of them acts; empty where all travel."""
+    if wire.is_whole:
+        return ""
+    words = f"; {wire.num_shared} of the parameters travel"
+    if any(_travel(piece, wire.columns) for piece in _acting(model)):
+        return words
+    return f"{words}, none of those that act: every agent's policy is its own"
+
+
+def _acting(model: Model) -> list[slice]:
+    """List where those parameters lie that choose actions."""
+    return [model.pieces[name] for name in model.groups.get("actor", model.pieces)]
+
+
+def _travel(piece: slice, columns: Sequence[slice]) -> bool:
+    return any(some.start <= piece.start and piece.stop <= some.stop for some in columns)
 
 
 def make_plan(config: Config, num_agents: int) -> Plan:

@@ -109,11 +109,12 @@ class Session:
 
     def _description(self) -> list[str]:
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
+        unit = learner_class(config.algorithm).unit
         return [
-            f"{config.mode} {config.algorithm} on {config.environment.id}: {num_agents} agents, "
-            f"{config.rounds} rounds of {config.learner.budget} {learner_class(config.algorithm).unit} each",
+            f"{config.mode} {config.algorithm} on {config.environment.id}: {_counted(num_agents, 'agents')}, "
+            f"{_counted(config.rounds, 'rounds')} of {_counted(config.learner.budget, unit)} each",
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
-            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}",
+            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}{self.rank.travels}",
             f"run directory {self._directory.path}",
             *(
                 f"agent {agent}: {context or 'default world'}"
@@ -247,6 +248,10 @@ class Session:
             self._directory.path,
         )
         self._directory.unlock()
+
+
+def _counted(count: int, things: str) -> str:
+    return f"{count} {things.removesuffix('s') if count == 1 else things}"
 
 
 def _returns_text(returns: DoubleArray | None) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from fdrl_mpi.config_file import read
 from fdrl_mpi.constraints import check
+from fdrl_mpi.schema import alternatives
 
 REINFORCE = {"learner.name": "reinforce", "learner.baseline": "episode"}
 FEDPG = REINFORCE | {"aggregation.update_kind": "gradient", "aggregation.server.name": "fedpg"}
@@ -106,3 +107,11 @@ def test_what_does_not_fit_is_named(settings: dict[str, str], clash: str) -> Non
 )
 def test_what_fits_is_not_refused(settings: dict[str, str]) -> None:
     assert check(read([], list(settings.items())), 17, {}) == []
+
+
+@pytest.mark.parametrize(
+    "learner", [section.keys[0].value for section in alternatives() if section.name == "learner"]
+)
+def test_the_defaults_of_every_learner_fit_together(learner: str) -> None:
+    settings = [("learner.name", learner), ("aggregation.weighting", "uniform")]
+    assert check(read([], settings), 17, {}) == []

@@ -79,8 +79,8 @@ class NetworkLearnerConfig(LearnerConfig, frozen=True, kw_only=True):
     share: Annotated[
         str | tuple[str, ...],
         about(
-            "what is federated: all, actor (what acts), trunk (the hidden layers), or names of layers; the "
-            "rest stays with the agent"
+            "what is federated: all, actor (what acts), trunk (the hidden layers), or names of towers "
+            "(critic), layers (actor.0) and their parts (actor.0.weight); the rest stays with the agent"
         ),
     ] = "all"
     engine: Annotated[
@@ -247,7 +247,7 @@ class QLearningConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_learning"
 class TDConfig(LearnerConfig, frozen=True, kw_only=True, tag="td"):
     """TD(0) of state values (Sutton 1988), for processes without choices."""
 
-    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 100
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 1000
     lr: Annotated[float, Meta(gt=0.0, lt=1.0), about("step size")] = 0.05
 
 
