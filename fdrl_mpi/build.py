@@ -108,7 +108,7 @@ class Builder:
         """Make the rest; every rank calls it."""
         config, world, wire = self._config, self._world, self.wire
         aggregator = make_aggregator(config, wire)
-        collective = make_collective(config, world, wire.length, aggregator.needs)
+        collective = make_collective(config, world, wire.length, aggregator.needs, wire.num_changes)
         parts = Parts(
             world=world,
             collective=collective,

@@ -10,6 +10,7 @@ from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.comm import secure_ring
 from fdrl_mpi.comm.secure_ring import MOST_ATTEMPTS, SecureRing, SecureSettings, State
 from fdrl_mpi.comm.world import World
+from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.privacy.channel import Kind, nonce
 from fdrl_mpi.privacy.keys import write_identity
 from fdrl_mpi.streams import stream
@@ -79,6 +80,21 @@ def test_absent_agents_and_all_absent_but_one(world, on_all_ranks):
         models = _round(SecureRing(world, d, SETTINGS), world, _start(world, d), weight=weight)
         expected = _start(world, d)[0] + _mean(world, d, weight=weight)
         on_all_ranks(np.allclose(models[0], expected, atol=2e-5))
+
+
+@pytest.mark.parametrize("kind", ["difference", "gradient"])
+def test_changes_are_not_counted_from_the_model(world, on_all_ranks, kind):
+    """Parameters of 8 with a range of 4: what travels is small; behind it a control variate, from 8 on."""
+    wire = Wire((slice(0, 3),), 3, kind, "controls")
+    collective = SecureRing(world, wire.length, SETTINGS, wire.num_changes)
+    for row in collective.rows:
+        row[:] = [0.01, -0.02, 3.0, 8.01, 7.98, 11.0]
+    models = [np.full(wire.length, 8.0, np.float32)] * max(len(world.agents), 1)
+    collective.encode(models, np.array([_weight(a) for a in world.agents]), np.ones(world.num_agents))
+    received = collective.exchange()
+    found = np.zeros(6) if received is None else Mean().aggregate(received)
+    on_all_ranks(received is None or np.allclose(found, [0.01, -0.02, 3.0, 8.01, 7.98, 11.0], atol=2e-6))
+    on_all_ranks(np.array_equal(collective.publish(models[0])[0], models[0]))
 
 
 def test_sum_of_one_contributor_is_never_formed(world, on_all_ranks, caplog, monkeypatch):
