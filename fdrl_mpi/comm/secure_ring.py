@@ -217,10 +217,10 @@ class SecureRing(Collective):
         self._down.hand_down(self._published)
         self.state = State.COMMIT
         is_good = self._is_the_same_everywhere()
-        if is_good:
+        if is_good and not np.array_equal(self._published, self._models[0]):  # equal: the root gave up
             self._last, self._published = self._published, self._last
             self._models = [self._last] * max(len(self.rows), 1)
-        else:
+        elif not is_good:
             self._audit("parties got different models; the model stays")
         self._prepare()
         return self._models

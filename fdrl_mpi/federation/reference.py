@@ -47,11 +47,12 @@ def reference_round(
         if isfinite(participant.update_norm(params, stats)):
             rows[agent - 1] = participant.row
             weights[agent - 1] = weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
-            if weights[agent - 1] > 0.0:
-                participant.accept()
         else:
             participant.withdraw(params)
     received = Stack(rows, weights)
     if not received.has_weight:
         return params
-    return server.step(params, aggregator.aggregate(received), slice(None))
+    published = server.step(params, aggregator.aggregate(received), slice(None))
+    for agent in np.flatnonzero(weights).tolist():
+        participants[agent + 1].accept()
+    return published

@@ -1,50 +1,14 @@
 """What an agent hands in, and what a training that diverged leaves behind: nothing."""
 
 import numpy as np
+from scripted import BUDGET, scripted
 
-from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.wire import Wire
-from fdrl_mpi.rl.learner import Budget, TrainStats
-from fdrl_mpi.rl.objective import LocalObjective
-
-
-class Scripted:
-    """Moves by what it is told, and reports gradients and returns it is told."""
-
-    def __init__(self, size: int) -> None:
-        self.params = np.zeros(size, np.float32)
-        self.move, self.returns = 0.0, [1.0]
-
-    def train(self, budget: Budget) -> TrainStats:
-        self.params += np.float32(self.move)
-        return TrainStats(episodes=[(total, 1.0) for total in self.returns])
-
-    def restart(self) -> None: ...
-
-
-class Gradient(LocalObjective):
-    """Reports one gradient whatever happened, and remembers corrections."""
-
-    gradient, correction = 0.0, None
-
-    def begin(self, anchor, correction=None):
-        self.correction = correction
-
-    def mean_gradient(self, num_params):
-        return np.full(num_params, self.gradient, np.float32)
-
-
-BUDGET = Budget(1, 0.1, np.random.default_rng(0))
-
-
-def _participant(wire: Wire) -> tuple[Participant, Scripted, Gradient]:
-    learner, objective = Scripted(wire.num_params), Gradient()
-    return Participant(learner, objective, wire, np.zeros(wire.length, np.float32)), learner, objective
 
 
 def test_control_variates_follow_the_paper_over_two_rounds() -> None:
     """c_k becomes the mean gradient, and c - c_k corrects the next round (worked by hand)."""
-    participant, learner, objective = _participant(Wire((slice(0, 2),), 2, company="controls"))
+    participant, learner, objective = scripted(Wire((slice(0, 2),), 2, company="controls"))
     learner.move, objective.gradient = 1.0, 3.0
     published = np.array([0, 0, 0.5, 0.5], np.float32)
     participant.train(published, BUDGET)
@@ -56,7 +20,7 @@ def test_control_variates_follow_the_paper_over_two_rounds() -> None:
 
 
 def test_a_control_variate_counts_only_with_its_update() -> None:
-    participant, learner, objective = _participant(Wire((slice(0, 2),), 2, company="controls"))
+    participant, learner, objective = scripted(Wire((slice(0, 2),), 2, company="controls"))
     learner.move, objective.gradient = np.nan, np.nan
     published = np.zeros(4, np.float32)
     stats = participant.train(published, BUDGET)
@@ -69,14 +33,14 @@ def test_a_control_variate_counts_only_with_its_update() -> None:
 
 
 def test_returns_that_are_not_finite_do_not_weigh() -> None:
-    participant, learner, _ = _participant(Wire((slice(0, 2),), 2))
+    participant, learner, _ = scripted(Wire((slice(0, 2),), 2))
     learner.returns = [4.0, np.nan, np.inf]
     participant.train(np.zeros(2, np.float32), BUDGET)
     assert participant.recent_return == 4.0
 
 
 def test_what_is_not_shared_stays_and_a_withdrawn_training_restores_it() -> None:
-    participant, learner, _ = _participant(Wire((slice(1, 3),), 4))
+    participant, learner, _ = scripted(Wire((slice(1, 3),), 4))
     learner.params[:] = [7, 0, 0, 9]
     learner.move = 1.0
     participant.train(np.array([10, 20], np.float32), BUDGET)
