@@ -161,7 +161,7 @@ class AggregationConfig(_Section, frozen=True, kw_only=True):
         Literal["parameters", "difference", "gradient"],
         about(
             "what agents hand in: their models, the difference from the global one, or the mean of their "
-            "gradients at the global one, along which the server steps"
+            "gradients at the global one, along which the server steps: only the server's lr counts then"
         ),
     ] = "parameters"
     server: AverageConfig | MomentumConfig | AdagradConfig | AdamConfig | YogiConfig | FedPGConfig = (
