@@ -211,6 +211,7 @@ def make_participant(
         anchor if isinstance(anchor, PolicyModel) else None,
         tracks_gradients=wire.company == "controls",
         holds_steps=wire.kind == "gradient",
+        shared=None if wire.is_whole else wire.columns,
     )
     cls = learner_class(config.algorithm)
     return Participant(cls(learner, model, environment, objective), objective, wire, row)

@@ -3,6 +3,9 @@
 import numpy as np
 from scripted import BUDGET, scripted
 
+from fdrl_mpi.build import make_participant, make_wire
+from fdrl_mpi.build_agent import make_environment, make_model
+from fdrl_mpi.config_file import read
 from fdrl_mpi.federation.wire import Wire
 
 
@@ -51,3 +54,40 @@ def test_what_is_not_shared_stays_and_a_withdrawn_training_restores_it() -> None
     participant.train(published, BUDGET)
     participant.withdraw(published)
     np.testing.assert_array_equal(learner.params, [8, 30, 40, 10])
+
+
+def test_the_proximal_term_leaves_private_heads_alone() -> None:
+    config = read([], [("learner.share", "trunk"), ("objective.proximal", "0.5")])
+    environment = make_environment(config.environment, [{}] * config.environment.num_envs)
+    wire = make_wire(config, make_model(config.learner, 0, environment, "numpy", "cpu"))
+    participant = make_participant(
+        config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32)
+    )
+    expected = np.zeros(wire.num_params, np.float32)
+    wire.put(np.full(wire.num_shared, 0.5, np.float32), expected)
+    strengths = participant._objective._strengths(slice(0, wire.num_params))
+    assert 0 < np.count_nonzero(expected) < wire.num_params
+    np.testing.assert_array_equal(strengths, expected)
+
+
+def test_a_difference_is_what_was_added() -> None:
+    participant, learner, _ = scripted(Wire((slice(1, 3),), 3, "difference"))
+    learner.move = 0.25
+    participant.train(np.array([8.0, -4.0], np.float32), BUDGET)
+    np.testing.assert_array_equal(participant.row, [0.25, 0.25])
+    np.testing.assert_array_equal(learner.params, [0.25, 8.25, -3.75])
+
+
+def test_a_gradient_is_the_mean_of_the_round_wherever_the_model_is() -> None:
+    participant, _, objective = scripted(Wire((slice(1, 3),), 3, "gradient"))
+    objective.gradient = 3.0
+    participant.train(np.array([8.0, -4.0], np.float32), BUDGET)
+    np.testing.assert_array_equal(participant.row, [3.0, 3.0])
+
+
+def test_a_weighed_table_is_handed_in_as_products_and_weights() -> None:
+    participant, learner, _ = scripted(Wire((slice(0, 2),), 2, company="weights"))
+    learner.move, learner.coordinate_weights = 1.0, lambda: np.array([0.5, 4.0], np.float32)
+    participant.train(np.array([2.0, 9.0, 5.0, 9.0], np.float32), BUDGET)
+    np.testing.assert_array_equal(learner.params, [3.0, 6.0])
+    np.testing.assert_array_equal(participant.row, [1.5, 0.5, 24.0, 4.0])
