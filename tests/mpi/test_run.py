@@ -318,3 +318,22 @@ def test_unreadable_record_is_kept_aside_and_a_new_one_goes_on(world, on_all_ran
         on_all_ranks(kept == [2, 3, 4, 5, 6], f"rounds {kept}")
     else:
         on_all_ranks(True)
+
+
+@pytest.mark.parametrize("where", ["End", "federated_round"])
+def test_a_run_that_breaks_names_the_last_round_done(world, on_all_ranks, run_dir, monkeypatch, where):
+    """Behind the last round, and in the first one after a resumption."""
+
+    def breaks(*arguments, **named):
+        raise RuntimeError("broken")
+
+    if where == "federated_round":
+        on_all_ranks(_run(world, _config(run_dir, rounds="2")) == 0)
+    monkeypatch.setattr(synchronous, where, breaks)
+    rounds = "2" if where == "End" else "4"
+    with pytest.raises(RuntimeError, match="broken"):
+        _run(world, _config(run_dir, rounds=rounds))
+    monkeypatch.undo()
+    world.barrier()
+    verdict = Verdict.read(f"{run_dir}/run/verdict.json")
+    on_all_ranks((verdict.outcome, verdict.round) == ("failed", 2), str(verdict))
