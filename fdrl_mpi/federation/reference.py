@@ -31,13 +31,13 @@ def reference_round(
     ----------
     participants : mapping
         By agent id, the ids being 1..K.
-    params : float32 array, shape (d,)
-        The last published model.
+    params : float32 array, shape (length of the wire,)
+        What was published last.
 
     Returns
     -------
-    float32 array, shape (d,)
-        The next one; `params` itself where nobody has a weight.
+    float32 array, shape (length of the wire,)
+        What is published next; `params` itself where nobody has a weight.
     """
     rows = np.zeros((len(participants), len(params)), np.float32)
     weights = np.zeros(len(participants), np.float32)

@@ -66,7 +66,7 @@ class Outcome:
 
     Attributes
     ----------
-    models : sequence of float32 arrays, shape (d,)
+    models : sequence of float32 arrays, shape (length of the wire,)
         What each agent of this rank goes on from; on the root one, the published model. Valid until the next
         round's exchange.
     contributions : list of Contribution
@@ -97,7 +97,7 @@ def federated_round(
 
     Parameters
     ----------
-    models : sequence of float32 arrays, shape (d,)
+    models : sequence of float32 arrays, shape (length of the wire,)
         What the round before published: see `Outcome`.
     budgets : mapping
         Local work of this rank's agents that take part, by agent id.
