@@ -112,7 +112,7 @@ class Builder:
         """Make the rest; every rank calls it."""
         config, world, wire = self._config, self._world, self.wire
         aggregator = make_aggregator(config, wire)
-        collective = make_collective(config, world, wire.length, aggregator.needs)
+        collective = make_collective(config, world, wire.length, aggregator.needs, wire.num_changes)
         parts = Parts(
             world=world,
             collective=collective,
@@ -215,6 +215,7 @@ def make_participant(
         anchor if isinstance(anchor, PolicyModel) else None,
         tracks_gradients=wire.company == "controls",
         holds_steps=wire.kind == "gradient",
+        shared=None if wire.is_whole else wire.columns,
     )
     cls = learner_class(config.algorithm)
     return Participant(cls(learner, model, environment, objective), objective, wire, row)

@@ -104,7 +104,7 @@ def _table(experiment: "Experiment", found: "Sequence[Comparison]") -> str:
     for one in found:
         published = "-" if one.published is None else f"{one.published:.8g}"
         mark = "" if one.holds else "  <- does not hold"
-        allowed = f"{one.low:.8g} to {one.high:.8g}"
+        allowed = f"{one.low:.8g} to {one.high:.8g}" if one.decides else "-"
         lines.append(f"{one.quantity:{width}}  {published:>12}  {one.ours:>12.8g}  {allowed}{mark}")
     return "\n".join(lines)
 

@@ -87,7 +87,7 @@ class Node(Collective):
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
         """Keep the weights: the rows are where they are needed."""
         self._weights = weights.astype(np.float32)
-        self.traffic.sent(self.rows.nbytes, messages=0)
+        self.traffic.sent(int(np.count_nonzero(own_weights)) * self._memory.model.nbytes, messages=0)
         self.traffic.received(self._memory.model.nbytes, messages=0)
 
     def exchange(self) -> Received:

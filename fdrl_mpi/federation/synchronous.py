@@ -164,6 +164,7 @@ class SynchronousRun:
     def go(self, start: Saved) -> End:
         """Make all rounds after `start`; every rank calls it."""
         plan, models, round = self._plan, start.models, start.round
+        self.round = start.round
         outcome_name: Ending = "finished"
         reason = "all rounds done"
         self._parts.world.barrier()
@@ -171,7 +172,6 @@ class SynchronousRun:
         if start.round and plan.evaluates(start.round):
             self._background.submit(start.round, self._whole(models[0]))
         for round in range(start.round + 1, plan.rounds + 1):
-            self.round = round - 1
             outcome = self._round(round, models)
             if outcome.loss:
                 outcome_name, reason = "failed", f"round {round}: {outcome.loss}"
@@ -182,6 +182,7 @@ class SynchronousRun:
             models = outcome.models
             is_stopping = outcome.num_stopping > 0 and round < plan.rounds
             self._after(round, outcome, is_stopping)
+            self.round = round
             if is_stopping:
                 outcome_name, reason = "stopped", "asked to stop by a signal"
                 break
@@ -198,15 +199,11 @@ class SynchronousRun:
         budgets = {a: plan.schedule(round, a) for a in self._parts.world.agents if a in cohort}
         return federated_round(self._parts, models, budgets, self._interrupt.requested, self._background.work)
 
-    def _warn_of_nothing(self, round: int, outcome: Outcome) -> None:
-        """Say that a round moved nothing, where somebody has trained for it."""
-        if self._parts.world.is_root and outcome.total_weight == 0.0:
-            LOG.warning("round %d: no agent has a weight, so the model stays", round)
-
     def _after(self, round: int, outcome: Outcome, is_stopping: bool) -> None:
         """Record a round; evaluate and save its models where that is due."""
         plan, evaluated = self._plan, {}
-        self._warn_of_nothing(round, outcome)
+        if self._parts.world.is_root and outcome.total_weight == 0.0:
+            LOG.warning("round %d: no agent has a weight, so the model stays", round)
         if plan.evaluates(round):
             with self._parts.clock.phase("evaluate"):
                 for number, evaluation in enumerate(self._own_evaluations):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isinf
 from pathlib import Path
 
 from fdrl_mpi.comm.world import World
@@ -24,19 +25,24 @@ class Comparison:
     quantity : str
     published, ours : float
     low, high : float
-        Where ours may lie.
+        Where ours may lie; by default anywhere, and the number is there to be read.
     """
 
     quantity: str
     published: float | None
     ours: float
-    low: float
-    high: float
+    low: float = -inf
+    high: float = inf
 
     @property
     def holds(self) -> bool:
         """Whether ours lies where it may."""
         return self.low <= self.ours <= self.high
+
+    @property
+    def decides(self) -> bool:
+        """Whether ours could lie where it may not."""
+        return not (isinf(self.low) and isinf(self.high))
 
 
 def near(quantity: str, published: float, ours: float, tolerance: float) -> Comparison:
