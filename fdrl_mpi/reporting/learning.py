@@ -1,6 +1,7 @@
 """How well the policy does, against what it had cost until then."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.patches import Patch
 from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.reporting.runs import Run
 from fdrl_mpi.reporting.series import LearningCurve, learning_curve
-from fdrl_mpi.reporting.style import GREY, label_rounds, label_runs, marker, new_figure, run_colours, say
+from fdrl_mpi.reporting.style import GREY, label_rounds, label_runs, marked, new_figure, run_colours, say
 from fdrl_mpi.reporting.units import BYTES, COUNTS, SECONDS, Unit, bracketed, fitting
 
 _BAND_OPACITY = 0.12
@@ -59,9 +60,9 @@ def _draw(
     for curve, cost, colour in zip(curves, costs, run_colours(len(curves)), strict=True):
         x = cost / unit.size
         axes.fill_between(x, curve.low, curve.high, color=colour, alpha=_BAND_OPACITY, linewidth=0.0)
-        point = marker(len(x))
-        axes.plot(x, curve.worst, color=colour, linewidth=0.9, linestyle="--", marker=point, markersize=2)
-        axes.plot(x, curve.mean, color=colour, linewidth=2.0, marker=point, markersize=4)
+        point: dict[str, Any] = {"color": colour, "marker": "o", "markevery": marked(x)}
+        axes.plot(x, curve.worst, linewidth=0.9, linestyle="--", markersize=2, **point)
+        axes.plot(x, curve.mean, linewidth=2.0, markersize=4, **point)
     return unit
 
 
