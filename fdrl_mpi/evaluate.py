@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a terminal that tables are fitted to."""
+_OWN = {
+    "model": "what its agent's last training left, before it was aggregated",
+    "part": "what is common, with its agent's own part of the rest",
+    "nothing": "the model its agent would go on from",
+}
+_KEPT = "only the model is taken from the run: optimiser state and memory begin anew"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,6 +162,7 @@ def _summary(result: "CrossEvaluation") -> list[str]:
     own = result.own_at_home()
     if own is not None:
         lines.append(f"Own policies, each in its agent's world: {_mean_and_worst(own)}")
+        lines.append(f"    an own policy is {_OWN[result.run.policies.common]}")
     return [*lines, *_fine_tuning_lines(result)]
 
 
@@ -180,6 +187,7 @@ def _fine_tuning_lines(result: "CrossEvaluation") -> list[str]:
     return [
         f"Fine-tuned policies, each in its agent's world: {_mean_and_worst(result.fine_tuned)}",
         f"    from {begins[run.policies.common]}, by {spent}{rounded}",
+        f"    {_KEPT}{'; epsilon stays where its schedule ends' if tuning.is_settled else ''}",
     ]
 
 
