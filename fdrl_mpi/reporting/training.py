@@ -75,7 +75,9 @@ def _draw(axes: Axes, metrics: Metrics, name: str, colour: str) -> None:
     values = metrics.values[name]
     axes.set_title(bracketed(QUANTITIES[name], _UNITS[name]))
     label_rounds(axes)
-    axes.set_xlim(metrics.rounds[0] - 0.5, metrics.rounds[-1] + 0.5)
+    first, last = metrics.rounds[[0, -1]]
+    beside = 0.5 + 0.03 * (last - first)
+    axes.set_xlim(first - beside, last + beside)
     opacity = float(np.clip(4.0 / values.shape[1], 0.15, 0.5))
     thin: dict[str, Any] = {"color": colour, "linewidth": 0.7, "alpha": opacity, "markersize": 2}
     for column in values.T:
