@@ -300,6 +300,13 @@ def test_what_is_not_finite_is_null_in_json() -> None:
     json.dumps(answer, allow_nan=False)
 
 
+def test_what_is_not_a_number_is_a_dash_in_the_text() -> None:
+    own = np.array([[[np.nan], [1.0]], [[3.0], [2.0]]])
+    text = format_text(fabricated(own, own[0]))
+    assert "nan" not in text
+    assert text.splitlines()[-1].split() == ["global", "–", "1.000", "–"]
+
+
 def fabricated(own: np.ndarray, shared: np.ndarray) -> CrossEvaluation:
     worlds = [dict.fromkeys(EnvironmentConfig().heterogeneity, 1.2345) for _ in own]
     run = TrainedRun(RunDirectory("runs/x"), Config(), 7, Policies(None, [], len(own)), [])
