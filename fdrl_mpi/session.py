@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import context_units, draw_worlds, learner_class
 from fdrl_mpi.comm.world import World
@@ -24,7 +23,7 @@ from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_file
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.process import FAILED, RESUMABLE
-from fdrl_mpi.progress import Teller
+from fdrl_mpi.progress import Teller, result_text
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import MetricsRecord, NullRecord, Record
@@ -97,7 +96,7 @@ class Session:
                 record,
                 self._store,
                 interrupt,
-                Teller(self._config.log.progress),
+                Teller(self._config.log.progress, learner_class(self._config.algorithm).unit),
                 wall_s,
             )
             end = run.go(saved)
@@ -235,16 +234,17 @@ class Session:
         if not self._world.is_root:
             return
         mean = None if end.returns is None else float(end.returns.mean())
-        verdict = Verdict(end.outcome, end.round, self._config.rounds, end.reason, mean, end.wall_s)
+        rounds, exact = self._config.rounds, dict(end.exact)
+        verdict = Verdict(end.outcome, end.round, rounds, end.reason, mean, end.wall_s, exact)
         self._directory.write_verdict(verdict)
         LOG.log(
             logging.WARNING if end.outcome == "failed" else logging.INFO,
             "%s after round %d of %d (%s)%s; run: %s",
             end.outcome,
             end.round,
-            self._config.rounds,
+            rounds,
             end.reason,
-            _returns_text(end.returns),
+            result_text(end),
             self._directory.path,
         )
         self._directory.unlock()
@@ -252,13 +252,6 @@ class Session:
 
 def _counted(count: int, things: str) -> str:
     return f"{count} {things.removesuffix('s') if count == 1 else things}"
-
-
-def _returns_text(returns: DoubleArray | None) -> str:
-    if returns is None:
-        return ""
-    worst = int(returns.argmin())
-    return f": mean return {returns.mean():.1f}, worst {returns[worst]:.1f} (agent {worst + 1})"
 
 
 def _refuse(problems: Sequence[Problem]) -> None:

@@ -17,7 +17,7 @@ from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.participation import Participation
 from fdrl_mpi.federation.persistence import Saved, save
 from fdrl_mpi.federation.round import Outcome, Parts, federated_round
-from fdrl_mpi.federation.rows import agent_rows, named_columns, root_row
+from fdrl_mpi.federation.rows import agent_rows, exact_means, named_columns, root_row
 from fdrl_mpi.federation.schedule import Schedule
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import Record
@@ -67,8 +67,10 @@ class Progress:
     mean_return, worst_return : float
         Of that model.
     train_return : float
-        Mean return of the round's training episodes.
-    env_steps, sent_bytes : float
+        Mean return of the round's training episodes; NaN if none has ended.
+    exact : mapping
+        Means of the exact measures of the round, by variable; empty where learners only sample.
+    env_steps, gradient_steps, sent_bytes : float
         Of the round.
     round_s, wall_s : float
         Of the round, and of the run so far.
@@ -80,7 +82,9 @@ class Progress:
     mean_return: float
     worst_return: float
     train_return: float
+    exact: Mapping[str, float]
     env_steps: float
+    gradient_steps: float
     sent_bytes: float
     round_s: float
     wall_s: float
@@ -88,7 +92,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended; the same on every rank, except that only the root knows `returns`.
+    """How a run ended; the same on every rank, except that only the root knows `returns` and `exact`.
 
     Attributes
     ----------
@@ -98,12 +102,15 @@ class End:
         The last good round.
     returns : float64 array, shape (K,), or None
         Evaluation return of the last model in each agent's world; None if it was not evaluated.
+    exact : mapping
+        Means of the last round's exact measures, by variable; empty where learners only sample.
     """
 
     outcome: Ending
     round: int
     reason: str
     returns: DoubleArray | None
+    exact: Mapping[str, float]
     wall_s: float
 
 
@@ -159,6 +166,7 @@ class SynchronousRun:
         self._is_saved = True
         self.round = 0
         self._newest: tuple[int, DoubleArray | None] = (0, None)
+        self._exact: Mapping[str, float] = {}
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
     def go(self, start: Saved) -> End:
@@ -191,7 +199,8 @@ class SynchronousRun:
         if round > start.round and not self._is_saved:
             outcome_name, reason = "failed", f"{reason}, but the state was not saved: see the warnings"
         evaluated_round, returns = self._newest
-        return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
+        last = returns if evaluated_round == round else None
+        return End(outcome_name, round, reason, last, self._exact, self._wall_s)
 
     def _round(self, round: int, models: Models) -> Outcome:
         plan = self._plan
@@ -251,6 +260,7 @@ class SynchronousRun:
             )
             self._record.append(round, {**agents, **own})
             _warn_of_rejected(round, agents["rejected"])
+            self._exact = exact_means(agents)
             if self._plan.evaluates(round) and not self._parts.has_global_policy:
                 self._newest = (round, agents["evaluation_return"])
             self._tell(self._progress(round, agents, own))
@@ -288,7 +298,9 @@ class SynchronousRun:
             mean_return=float(known.mean()),
             worst_return=float(known.min()),
             train_return=float(train_returns.mean()) if train_returns.size else nan,
+            exact=self._exact,
             env_steps=float(np.nansum(agents["env_steps"])),
+            gradient_steps=float(np.nansum(agents["gradient_steps"])),
             sent_bytes=float(np.nansum(agents["sent_bytes"])) + own["root_sent_bytes"],
             round_s=own["round_s"],
             wall_s=self._wall_s,

@@ -74,5 +74,5 @@ def _errors(laboratory: Laboratory, weighting: str, seed: int, rounds: int) -> D
 def experiments() -> Iterator[Experiment]:
     """List the experiments of this file."""
     yield Experiment(
-        "importance", "equal and importance averaging of Q-tables", PAPER, 3, (0.3, 1.0), conduct
+        "importance", "equal and importance averaging of Q-tables", PAPER, 3, (0.7, 2.5), conduct
     )

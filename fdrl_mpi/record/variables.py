@@ -112,3 +112,6 @@ VARIABLES: tuple[Variable, ...] = (
 
 AGENT_VARIABLES: tuple[str, ...] = tuple(v.name for v in VARIABLES if v.dimensions == _AGENT)
 """Names of the variables with a value for each agent, in the order in which ranks send them."""
+
+EXACT: tuple[str, ...] = ("table_error", "exact_return")
+"""What a learner computes instead of sampling it, where its process is known: it says more than a return."""

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +25,8 @@ class Verdict:
         Mean return of the final model; None if it was not evaluated.
     wall_s : float
         Training time, summed over restarts.
+    exact : dict
+        Means of the last round's exact measures, by variable; empty where learners only sample.
     """
 
     outcome: Literal["finished", "stopped", "failed"]
@@ -33,6 +35,7 @@ class Verdict:
     reason: str
     final_evaluation_return: float | None
     wall_s: float
+    exact: dict[str, float] = field(default_factory=dict)
 
     def write(self, path: str | Path) -> None:
         """Write the file atomically; a return that is not finite becomes null, as JSON has no such number."""

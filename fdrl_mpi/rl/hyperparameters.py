@@ -297,3 +297,9 @@ def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:
     counted_in_steps = ("train_every", "target_every", "epsilon_steps", "batch_episodes")
     scaled = {name: times * getattr(learner, name) for name in counted_in_steps if hasattr(learner, name)}
     return replace(learner, **scaled) if times > 1 else learner
+
+
+def settled(learner: LearnerConfig) -> LearnerConfig:
+    """Let a learner explore from its first step as it does when its schedule has come to the end."""
+    end = getattr(learner, "epsilon_end", None)
+    return learner if end is None else replace(learner, epsilon_start=end)
