@@ -187,10 +187,10 @@ def make_server(config: Config, wire: Wire, num_agents: int) -> ServerOptimizer:
 
 
 def svrpg_settings(config: Config, own: FedPGConfig) -> SVRPGConfig:
-    """Give the root's learner the agents' settings, and an inner loop of its own."""
+    """Give the root's learner the agents' settings, and the inner loop of the FedPG-BR program."""
     assert isinstance(config.learner, ReinforceConfig)
     shared = {name: getattr(config.learner, name) for name in ReinforceConfig.__struct_fields__}
-    inner = {"inner_steps": own.inner_steps, "ratio_range": own.ratio_range}
+    inner = {"inner_steps": own.inner_steps, "importance": "step", "ratio_range": own.ratio_range}
     return SVRPGConfig(**shared | inner)
 
 

@@ -127,7 +127,11 @@ class FedPGConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="fe
         int, Meta(ge=0), about("inner steps of a round; 0: drawn anew, geometric with mean B / b + 1")
     ] = 0
     ratio_range: Annotated[
-        Positive, about("the inner loop ends where the mean importance ratio is farther from 1")
+        Positive,
+        about(
+            "the inner loop ends where the mean of the steps' importance ratios is farther from 1; as in the "
+            "paper's program, whose weights are biased: this measures sampling noise"
+        ),
     ] = 0.005
 
 

@@ -76,7 +76,11 @@ def _alone(laboratory: Laboratory, learner: str, seed: int, limit: int, inner_st
     own["environment.num_envs"] = str(SMALL if inner_steps else LARGE)
     own["rounds"] = str(limit // (LARGE + (3 * SMALL if inner_steps else 0)))
     if inner_steps:
-        own["learner.inner_steps"] = inner_steps
+        own |= {
+            "learner.inner_steps": inner_steps,
+            "learner.importance": "step",
+            "learner.ratio_range": "0.005",
+        }
     result = laboratory.train("alone", 1, SETTINGS | own)
     if result is None:
         return np.zeros((0, 2))

@@ -180,10 +180,20 @@ class SVRPGConfig(ReinforceConfig, frozen=True, kw_only=True, tag="svrpg"):
             "drawn anew, geometric with mean batch_episodes / num_envs + 1 (SCSG)"
         ),
     ] = 3
+    importance: Annotated[
+        Literal["trajectory", "step"],
+        about(
+            "weights of the correction: the product of an episode's ratios, which is unbiased, or the ratio "
+            "of each step alone as in FedPG-BR's program, which is biased"
+        ),
+    ] = "trajectory"
     ratio_range: Annotated[
         Positive,
-        about("the inner loop ends where the mean importance ratio is farther from 1"),
-    ] = 0.005
+        about(
+            "the inner loop ends where the root mean square of an episode's weight less 1 is larger; with "
+            "importance = step where the mean ratio is farther from 1, which measures sampling noise"
+        ),
+    ] = 0.5
 
 
 class QNetworkConfig(PerceptronConfig, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fdrl_mpi.arrays import FloatVector, State
+from fdrl_mpi.arrays import FloatMatrix, FloatVector, State
+from fdrl_mpi.rl.distributions import Distribution, PerSample
 from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.rl.network import Optimiser
 
@@ -91,6 +92,34 @@ class LocalObjective:
             self.anchor_model.load()
         for columns, optimiser in self._steered:
             optimiser.begin(anchor[columns], None if correction is None else correction[columns])
+
+    def pull(
+        self,
+        policy: Distribution,
+        observations: FloatMatrix,
+        outputs: FloatMatrix,
+        free: FloatVector,
+        scale: PerSample,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
+    ) -> None:
+        """Add the derivative of the divergence from the anchor's policy; nothing where there is no anchor.
+
+        Parameters
+        ----------
+        observations : float32 array, shape (n, observation_size)
+        outputs, free : float32 arrays, shapes (size, n) and (num_free,)
+            Of `policy`, for these observations.
+        scale : float, or float32 array, shape (n,)
+            Weight of each sample in the loss.
+        d_outputs, d_free : float32 arrays, shaped like `outputs` and `free`
+            Are added to.
+        """
+        if self.anchor_model is not None:
+            anchor = self.anchor_model.network
+            theirs = anchor.forward(observations)[: len(outputs)]
+            weight = self.kl_coefficient * scale
+            policy.kl_backward(outputs, free, theirs, anchor.free, weight, d_outputs, d_free)
 
     def mean_gradient(self, num_params: int) -> FloatVector:
         """Average the gradients of the round, shape (d,); 0 where no optimiser has stepped."""
