@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from fdrl_mpi.published.catalogue import EXPERIMENTS
+from fdrl_mpi.published.fedpg import CURVES, _allowed
 from fdrl_mpi.reproduce import main
 
 SHORT = ["qavg", "windy-cliff", "fedtd", "importance"]
@@ -44,3 +45,12 @@ def test_every_experiment_says_what_it_takes(capsys: pytest.CaptureFixture[str])
 def test_an_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["qavgg"]) == 2
     assert "LIST" in capsys.readouterr().err
+
+
+def test_agents_that_learn_nothing_do_not_pass_for_fedpg() -> None:
+    """An untrained policy's return is about 10: every curve of the figure has a point that refuses it."""
+    for name, curve in CURVES.items():
+        assert any(_allowed(name, episodes)[0] > 10.0 for episodes in curve), name
+        assert all(
+            low <= curve[episodes] <= high for episodes in curve for low, high in [_allowed(name, episodes)]
+        )
