@@ -18,6 +18,7 @@ import pytest
 from fdrl_mpi import reproduce
 from fdrl_mpi.published.catalogue import EXPERIMENTS
 from fdrl_mpi.published.experiment import Comparison, Laboratory
+from fdrl_mpi.published.fedpg import CURVES, _allowed
 from fdrl_mpi.published.importance import LOCAL_STEPS, _steps_to_goal
 from fdrl_mpi.reproduce import Teller, main
 
@@ -96,3 +97,12 @@ def test_every_run_of_a_laboratory_is_told(tmp_path: Path) -> None:
 def test_number_that_is_not_known_is_a_dash_and_does_not_hold() -> None:
     table = reproduce._table(EXPERIMENTS["fedtd"], [Comparison("error", None, nan, 0.0, 1.0)])
     assert table.splitlines()[-1].split() == ["error", "–", "–", "0", "to", "1", "<-", "does", "not", "hold"]
+
+
+def test_agents_that_learn_nothing_do_not_pass_for_fedpg() -> None:
+    """An untrained policy's return is about 10: every curve of the figure has a point that refuses it."""
+    for name, curve in CURVES.items():
+        assert any(_allowed(name, episodes)[0] > 10.0 for episodes in curve), name
+        assert all(
+            low <= curve[episodes] <= high for episodes in curve for low, high in [_allowed(name, episodes)]
+        )
