@@ -12,97 +12,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from cleanrl_peer import CPU, CleanRLPeer
 from clocks import Clock
 from numpy.typing import NDArray
-from off_policy_peers import greedy_returns, one_environment, reached
+from off_policy_peers import greedy_returns
 from off_policy_settings import DQNSettings
 from stable_baselines3 import DQN
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from torch import nn, optim
 from torch.nn.functional import mse_loss
 
-CPU = torch.device("cpu")
 
+class CleanRLDQN(CleanRLPeer[DQNSettings]):
+    """CleanRL's `dqn.py`, reconstructed; see `CleanRLPeer`."""
 
-class CleanRLDQN:
-    """CleanRL's `dqn.py`, reconstructed.
-
-    Parameters
-    ----------
-    settings : DQNSettings
-    clock : Clock
-    seed : int
-        Also of the global generators, from which the script and its replay buffer draw.
-    """
-
-    name = "CleanRL"
-
-    def __init__(self, settings: DQNSettings, clock: Clock, seed: int) -> None:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        self._settings, self._clock = settings, clock
-        self._envs = one_environment(settings.environment_id, seed)
-        sizes = (self._envs.single_observation_space.shape[0], *settings.hidden)
+    def _make_networks(self) -> None:
+        sizes = (self._envs.single_observation_space.shape[0], *self._settings.hidden)
         num_actions = int(self._envs.single_action_space.n)
         self._online, self._target = _network(sizes, num_actions), _network(sizes, num_actions)
-        self._optimiser = optim.Adam(self._online.parameters(), lr=settings.lr)
+        self._optimiser = optim.Adam(self._online.parameters(), lr=self._settings.lr)
         self._target.load_state_dict(self._online.state_dict())
-        self._buffer = ReplayBuffer(
-            settings.buffer_size,
-            self._envs.single_observation_space,
-            self._envs.single_action_space,
-            CPU,
-            handle_timeout_termination=False,
-        )
-        self._observations, _ = self._envs.reset(seed=seed)
-        self.env_steps = 0
-        self.episode_returns: list[float] = []
 
-    def run(self, num_steps: int) -> float:
-        """See `OffPolicyPeer.run`."""
-        if self.env_steps == 0:
-            self._advance(self._settings.warm_up_steps)
-        started = self._clock.now()
-        self._advance(num_steps)
-        return self._clock.now() - started
+    def _best(self, observation: NDArray[Any]) -> int:
+        return int(self._online(torch.Tensor(observation)).argmax())
 
-    def evaluate(self, episodes: int) -> list[float]:
-        """See `OffPolicyPeer.evaluate`."""
-
-        def policy(observation: NDArray[Any]) -> int:
-            with torch.no_grad():
-                return int(self._online(torch.Tensor(observation)).argmax())
-
-        return greedy_returns(self._settings.environment_id, policy, episodes)
-
-    def _advance(self, num_steps: int) -> None:
-        settings = self._settings
-        for step in range(self.env_steps, self.env_steps + num_steps):
-            self._interact(step)
-            if step > settings.learning_starts:
-                if step % settings.train_every == 0:
-                    for _ in range(settings.gradient_steps):
-                        self._update()
-                if step % settings.target_every == 0:
-                    self._follow()
-        self.env_steps += num_steps
-
-    def _interact(self, step: int) -> None:
-        envs = self._envs
+    def _choose(self, step: int) -> NDArray[Any]:
         if random.random() < self._settings.epsilon(step):
-            actions = np.array([envs.single_action_space.sample() for _ in range(envs.num_envs)])
-        else:
-            values = self._online(torch.Tensor(self._observations).to(CPU))
-            actions = torch.argmax(values, dim=1).cpu().numpy()
-        following, rewards, terminated, truncated, infos = envs.step(actions)
-        if "final_info" in infos:
-            self.episode_returns.extend(infos["final_info"]["episode"]["r"])
-        ends = reached(following, truncated, infos)
-        self._buffer.add(self._observations, ends, actions, rewards, terminated, infos)
-        self._observations = following
+            return self._random_actions()
+        values = self._online(torch.Tensor(self._observations).to(CPU))
+        return torch.argmax(values, dim=1).cpu().numpy()
+
+    def _learn(self, step: int) -> None:
+        settings = self._settings
+        if step % settings.train_every == 0:
+            for _ in range(settings.gradient_steps):
+                self._update()
+        if step % settings.target_every == 0:
+            self._follow()
 
     def _update(self) -> None:
         data = self._buffer.sample(self._settings.batch_size)

@@ -6,24 +6,22 @@ order, cut into methods so that training can stop and go on. Left out: the comma
 scalars every hundred steps), the lines it prints, and videos.
 """
 
-import random
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from cleanrl_peer import CPU, CleanRLPeer
 from clocks import Clock
 from numpy.typing import NDArray
-from off_policy_peers import greedy_returns, one_environment, reached
+from off_policy_peers import greedy_returns
 from off_policy_settings import SACSettings
 from stable_baselines3 import SAC
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from torch import Tensor, nn, optim
 from torch.distributions import Normal
 from torch.nn.functional import mse_loss, relu
 
-CPU = torch.device("cpu")
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 SMALLEST_SLOPE = 1e-6
 
@@ -83,55 +81,8 @@ class Actor(nn.Module):
         return squashed * self.scale + self.middle, log_density.sum(1, keepdim=True), greedy
 
 
-class CleanRLSAC:
-    """CleanRL's `sac_continuous_action.py`, reconstructed.
-
-    Parameters
-    ----------
-    settings : SACSettings
-    clock : Clock
-    seed : int
-        Also of the global generators, from which the script and its replay buffer draw.
-    """
-
-    name = "CleanRL"
-
-    def __init__(self, settings: SACSettings, clock: Clock, seed: int) -> None:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        self._settings, self._clock = settings, clock
-        self._envs = one_environment(settings.environment_id, seed)
-        self._make_networks()
-        self._make_optimisers()
-        self._buffer = ReplayBuffer(
-            settings.buffer_size,
-            self._envs.single_observation_space,
-            self._envs.single_action_space,
-            CPU,
-            handle_timeout_termination=False,
-        )
-        self._observations, _ = self._envs.reset(seed=seed)
-        self.env_steps = 0
-        self.episode_returns: list[float] = []
-
-    def run(self, num_steps: int) -> float:
-        """See `OffPolicyPeer.run`."""
-        if self.env_steps == 0:
-            self._advance(self._settings.warm_up_steps)
-        started = self._clock.now()
-        self._advance(num_steps)
-        return self._clock.now() - started
-
-    def evaluate(self, episodes: int) -> list[float]:
-        """See `OffPolicyPeer.evaluate`."""
-
-        def policy(observation: NDArray[Any]) -> NDArray[Any]:
-            with torch.no_grad():
-                return self._actor.act(torch.Tensor(observation)[None])[2][0].numpy()
-
-        return greedy_returns(self._settings.environment_id, policy, episodes)
+class CleanRLSAC(CleanRLPeer[SACSettings]):
+    """CleanRL's `sac_continuous_action.py`, reconstructed; see `CleanRLPeer`."""
 
     def _make_networks(self) -> None:
         actions, hidden = self._envs.single_action_space, self._settings.hidden
@@ -141,6 +92,7 @@ class CleanRLSAC:
         self._targets = [Critic(observation_size, action_size, hidden) for _ in range(2)]
         for target, critic in zip(self._targets, self._critics, strict=True):
             target.load_state_dict(critic.state_dict())
+        self._make_optimisers()
 
     def _make_optimisers(self) -> None:
         settings = self._settings
@@ -152,33 +104,24 @@ class CleanRLSAC:
         self._alpha = self._log_alpha.exp().item()
         self._alpha_optimiser = optim.Adam([self._log_alpha], lr=settings.critic_lr)
 
-    def _advance(self, num_steps: int) -> None:
-        settings = self._settings
-        for step in range(self.env_steps, self.env_steps + num_steps):
-            self._interact(step)
-            if step > settings.learning_starts:
-                data = self._buffer.sample(settings.batch_size)
-                self._update_critics(data)
-                if step % settings.policy_frequency == 0:
-                    for _ in range(settings.policy_frequency):
-                        self._update_actor(data)
-                if step % settings.target_every == 0:
-                    self._follow()
-        self.env_steps += num_steps
+    def _best(self, observation: NDArray[Any]) -> NDArray[Any]:
+        return self._actor.act(torch.Tensor(observation)[None])[2][0].numpy()
 
-    def _interact(self, step: int) -> None:
-        envs = self._envs
+    def _choose(self, step: int) -> NDArray[Any]:
         if step < self._settings.learning_starts:
-            actions = np.array([envs.single_action_space.sample() for _ in range(envs.num_envs)])
-        else:
-            drawn, _, _ = self._actor.act(torch.Tensor(self._observations).to(CPU))
-            actions = drawn.detach().cpu().numpy()
-        following, rewards, terminated, truncated, infos = envs.step(actions)
-        if "final_info" in infos:
-            self.episode_returns.extend(infos["final_info"]["episode"]["r"])
-        ends = reached(following, truncated, infos)
-        self._buffer.add(self._observations, ends, actions, rewards, terminated, infos)
-        self._observations = following
+            return self._random_actions()
+        drawn, _, _ = self._actor.act(torch.Tensor(self._observations).to(CPU))
+        return drawn.detach().cpu().numpy()
+
+    def _learn(self, step: int) -> None:
+        settings = self._settings
+        data = self._buffer.sample(settings.batch_size)
+        self._update_critics(data)
+        if step % settings.policy_frequency == 0:
+            for _ in range(settings.policy_frequency):
+                self._update_actor(data)
+        if step % settings.target_every == 0:
+            self._follow()
 
     def _update_critics(self, data: Any) -> None:
         with torch.no_grad():

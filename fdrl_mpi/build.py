@@ -61,6 +61,8 @@ class Rank:
         The initial model, the same on every rank.
     engine, device : str
         What this rank computes with.
+    travels : str
+        What of the model is federated, in words; see `describe_wire`.
     """
 
     parts: Parts
@@ -69,6 +71,7 @@ class Rank:
     params: FloatVector
     engine: str
     device: str
+    travels: str
 
 
 class Builder:
@@ -113,12 +116,13 @@ class Builder:
         model = self._model(some)
         self.params, self.pieces = model.params.copy(), dict(model.pieces)
         self.wire = make_wire(config, model)
+        self._travels = describe_wire(self.wire, model)
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""
         config, world, wire = self._config, self._world, self.wire
         aggregator = make_aggregator(config, wire)
-        collective = make_collective(config, world, wire.length, aggregator.needs)
+        collective = make_collective(config, world, wire.length, aggregator.needs, wire.num_changes)
         parts = Parts(
             world=world,
             collective=collective,
@@ -131,7 +135,7 @@ class Builder:
         )
         evaluations = self._evaluations(parts.has_global_policy)
         plan = make_plan(config, world.num_enrolled)
-        return Rank(parts, plan, evaluations, self.params, self._engine, self._device)
+        return Rank(parts, plan, evaluations, self.params, self._engine, self._device, self._travels)
 
     def _participants(self, rows: FloatMatrix) -> dict[int, Participant]:
         """Make this rank's agents; those that are known get new rows."""
@@ -196,10 +200,10 @@ def make_server(config: Config, wire: Wire, num_agents: int) -> ServerOptimizer:
 
 
 def svrpg_settings(config: Config, own: FedPGConfig) -> SVRPGConfig:
-    """Give the root's learner the agents' settings, and an inner loop of its own."""
+    """Give the root's learner the agents' settings, and the inner loop of the FedPG-BR program."""
     assert isinstance(config.learner, ReinforceConfig)
     shared = {name: getattr(config.learner, name) for name in ReinforceConfig.__struct_fields__}
-    inner = {"inner_steps": own.inner_steps, "ratio_range": own.ratio_range}
+    inner = {"inner_steps": own.inner_steps, "importance": "step", "ratio_range": own.ratio_range}
     return SVRPGConfig(**shared | inner)
 
 
@@ -224,6 +228,7 @@ def make_participant(
         anchor if isinstance(anchor, PolicyModel) else None,
         tracks_gradients=wire.company == "controls",
         holds_steps=wire.kind == "gradient",
+        shared=None if wire.is_whole else wire.columns,
     )
     cls = learner_class(config.algorithm)
     return Participant(cls(learner, model, environment, objective), objective, wire, row)
@@ -247,9 +252,27 @@ def make_wire(config: Config, model: Model) -> Wire:
         company = "weights"
     elif config.objective.control_variates:
         company = "controls"
-    acting = [model.pieces[name] for name in model.groups.get("actor", model.pieces)]
-    acts = all(any(c.start <= a.start and a.stop <= c.stop for c in columns) for a in acting)
+    acts = all(_travel(piece, columns) for piece in _acting(model))
     return Wire(columns, len(model.params), config.aggregation.update_kind, company, acts)
+
+
+def describe_wire(wire: Wire, model: Model) -> str:
+    """Say in words how many parameters travel, and whether any of them acts; empty where all travel."""
+    if wire.is_whole:
+        return ""
+    words = f"; {wire.num_shared} of the parameters travel"
+    if any(_travel(piece, wire.columns) for piece in _acting(model)):
+        return words
+    return f"{words}, none of those that act: every agent's policy is its own"
+
+
+def _acting(model: Model) -> list[slice]:
+    """List where those parameters lie that choose actions."""
+    return [model.pieces[name] for name in model.groups.get("actor", model.pieces)]
+
+
+def _travel(piece: slice, columns: Sequence[slice]) -> bool:
+    return any(some.start <= piece.start and piece.stop <= some.stop for some in columns)
 
 
 def make_plan(config: Config, num_agents: int) -> Plan:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from numpy.random import Generator
 
@@ -79,7 +79,7 @@ def make_environment(config: EnvironmentConfig, contexts: Contexts) -> VectorEnv
     raise ValueError(
         f'environment.id = "{config.id}" is no environment of this program: '
         f"{did_you_mean(config.id, ENVIRONMENTS, UNLIKE)} Own ones: {', '.join(ENVIRONMENTS)}; "
-        f"gymnasium's: gym:ID, for example gym:{config.id}; a class of yours: package.module:Class"
+        "gymnasium's: gym:ID, for example gym:LunarLander-v3; a class of yours: package.module:Class"
     )
 
 
@@ -133,12 +133,29 @@ def make_model(
     name, kind = str(learner.__struct_config__.tag), environment.action_spec.kind
     cls = learner_class(name)
     if kind not in cls.action_kinds:
-        able = [other for other in LEARNERS if kind in learner_class(other).action_kinds]
-        raise ValueError(f"learner.name = {name} cannot learn {kind} actions; these can: {', '.join(able)}")
+        able = [other for other in LEARNERS if _can_learn(other, environment)]
+        raise ValueError(
+            f"learner.name = {name} cannot learn {kind} actions; in this environment these can learn: "
+            f"{', '.join(able)}"
+        )
     module = learner.network.module if isinstance(learner, NetworkLearnerConfig) else ""
     make: NetworkFactory = partial(_make_network, module, engine, device)
     model: Model = cls.make_model(learner, environment, make, stream(seed, "network"), params)
     return model
+
+
+def _can_learn(name: str, environment: VectorEnv) -> bool:
+    """Try whether a learner makes a model for an environment: tables, for example, need states to count."""
+    cls, kinds = learner_class(name), get_args(get_type_hints(Config)["learner"])
+    if environment.action_spec.kind not in cls.action_kinds:
+        return False
+    settings = next(kind() for kind in kinds if kind.__struct_config__.tag == name)
+    make = partial(_make_network, "", "numpy", "cpu")
+    try:
+        cls.make_model(settings, environment, make, stream(0, "network"), None)
+    except ValueError:
+        return False
+    return True
 
 
 def _make_network(

@@ -45,7 +45,9 @@ GRAPHS = {
 }
 
 
-def make_collective(config: Config, world: World, num_params: int, needs: View) -> Collective:
+def make_collective(
+    config: Config, world: World, num_params: int, needs: View, num_changes: int = 0
+) -> Collective:
     """Make what moves the models of this run; every rank calls it.
 
     Parameters
@@ -54,19 +56,21 @@ def make_collective(config: Config, world: World, num_params: int, needs: View) 
         d.
     needs : View
         What the aggregation rule must see.
+    num_changes : int
+        Numbers at the start of what agents hand in that are changes, not parameters.
     """
     if config.mode == "independent":
         return Isolated(world, num_params)
     if config.comm.collective == "gossip":
         return Gossip(world, num_params, mixing_matrix(config.comm.gossip, world.num_agents, config.seed))
     if config.comm.collective == "secure_ring":
-        return _secure_ring(config, world, num_params)
+        return _secure_ring(config, world, num_params, num_changes)
     if config.comm.collective == "auto" and isinstance(config.aggregation.server, FedPGConfig):
         return Tree(world, num_params, config.comm.fan_out)
     return collective_of(config.comm, world, num_params, needs)
 
 
-def _secure_ring(config: Config, world: World, num_params: int) -> Collective:
+def _secure_ring(config: Config, world: World, num_params: int, num_changes: int) -> Collective:
     from fdrl_mpi.comm.secure_ring import SecureRing, SecureSettings  # cryptography: 10 ms a rank
 
     secure = config.comm.secure
@@ -85,7 +89,7 @@ def _secure_ring(config: Config, world: World, num_params: int) -> Collective:
         secure.private_key,
         config.comm.fan_out,
     )
-    return SecureRing(world, num_params, settings)
+    return SecureRing(world, num_params, settings, num_changes)
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,8 @@ from fdrl_mpi.problem import Problem
 from fdrl_mpi.schema import Key, alternatives, sections, structures, title
 
 _OPTIONS = {
-    "--config": "FILE ...: read TOML files; a key of a later file wins over that of an earlier one",
+    "--config": "FILE ...: read TOML files; a key of a later file wins over that of an earlier one; where a "
+    "file or KEY chooses another learner or server, what earlier files set for the old one alone is left out",
     "--dry-run": "check the configuration against the number of ranks, say what would run, and stop",
     "--print-config": "print the complete configuration as TOML, and stop",
     "--version": "print the version, and stop",
@@ -34,6 +35,7 @@ examples:
   mpirun -n 17 fdrl-train --config configs/lunarlander.toml --learner.lr 1e-4
   mpirun -n 9 fdrl-train --run.name wide --learner.network.hidden '[256, 256]'
   mpirun -n 9 fdrl-train --environment.heterogeneity.length.high 1.2
+  mpirun -n 17 fdrl-train --config configs/cartpole.toml --learner.name dqn
   fdrl-train --rounds 200 --print-config > longer.toml"""
 
 

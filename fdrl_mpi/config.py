@@ -127,7 +127,11 @@ class FedPGConfig(_Section, frozen=True, kw_only=True, tag_field="name", tag="fe
         int, Meta(ge=0), about("inner steps of a round; 0: drawn anew, geometric with mean B / b + 1")
     ] = 0
     ratio_range: Annotated[
-        Positive, about("the inner loop ends where the mean importance ratio is farther from 1")
+        Positive,
+        about(
+            "the inner loop ends where the mean of the steps' importance ratios is farther from 1; as in the "
+            "paper's program, whose weights are biased: this measures sampling noise"
+        ),
     ] = 0.005
 
 
@@ -161,7 +165,7 @@ class AggregationConfig(_Section, frozen=True, kw_only=True):
         Literal["parameters", "difference", "gradient"],
         about(
             "what agents hand in: their models, the difference from the global one, or the mean of their "
-            "gradients at the global one, along which the server steps"
+            "gradients at the global one, along which the server steps: only the server's lr counts then"
         ),
     ] = "parameters"
     server: AverageConfig | MomentumConfig | AdagradConfig | AdamConfig | YogiConfig | FedPGConfig = (
@@ -210,7 +214,10 @@ class SecureConfig(_Section, frozen=True, kw_only=True):
     ] = 1
     dropouts: Annotated[int, Meta(ge=0), about("parties that may be lost without weakening the ring, D")] = 0
     range: Annotated[
-        Positive, about("largest change of a parameter in a round, times its weight; larger ones are cut")
+        Positive,
+        about(
+            "largest change of a parameter, or gradient, in a round, times its weight; larger ones are cut"
+        ),
     ] = 4.0
 
 

@@ -4,8 +4,9 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, TypeAlias, get_type_hints
@@ -17,6 +18,7 @@ from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.problem import Problem, did_you_mean
 from fdrl_mpi.schema import (
     Key,
+    choices_with,
     described,
     dotted_name,
     every_key,
@@ -44,6 +46,10 @@ def read(files: Sequence[Path], overrides: Sequence[tuple[str, str]]) -> Config:
     are merged key by key. The tables whose keys are free (`environment.heterogeneity` and
     `environment.kwargs`) are replaced as a whole by whoever names them; an override of one entry, such as
     ``environment.heterogeneity.gravity``, leaves the other entries.
+
+    Where a source chooses another kind of a table (`learner.name`, `aggregation.server.name`), what earlier
+    sources set for the kind before it is left out if the new kind lacks the key or counts it in another
+    unit. All overrides together are one source, the last.
 
     Parameters
     ----------
@@ -100,7 +106,61 @@ def _keeps_default_id(tables: Sequence[Table], overrides: Sequence[tuple[str, st
 
 def _combine(base: Table, tables: Sequence[Table], overrides: Sequence[tuple[str, str]]) -> Table:
     for table in tables:
-        base = _merge(base, table, "")
+        base = _lay_over(base, partial(_merge, new=table, path=""))
+    return _lay_over(base, partial(_override, overrides=overrides))
+
+
+def _lay_over(base: Table, change: Callable[[Table], Table]) -> Table:
+    """Change what earlier sources have set, without what belongs to kinds that the change replaces."""
+    kind = type_info(Config)
+    kept: Table = _still_meant(base, change(base), (kind, kind), (None, None))
+    return change(kept)
+
+
+def _still_meant(
+    old: Any, new: Any, kinds: tuple[Type, Type], defaults: tuple[Struct | None, Struct | None]
+) -> Any:
+    """Leave out of a table what its kind had and its kind in the new table has not.
+
+    Parameters
+    ----------
+    old, new : values of the same key, before and after a change
+    kinds, defaults : what the schema says of that key, before and after
+    """
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return old
+    if isinstance(kinds[0], DictType) and isinstance(kinds[1], DictType):
+        inner = kinds[0].value_type, kinds[1].value_type
+        return {name: _still_meant(value, new.get(name), inner, (None, None)) for name, value in old.items()}
+    before, after = _structure(old, kinds[0], defaults[0]), _structure(new, kinds[1], defaults[1])
+    if before is None or after is None:
+        return old
+    had, has = ({entry.name: entry for entry in struct.fields} for struct in (before, after))
+    kept = {}
+    for name, value in old.items():
+        if name not in had:
+            kept[name] = value
+        elif name in has and _comparable(had[name], has[name]):
+            inner = described(had[name])[0], described(has[name])[0]
+            kept[name] = _still_meant(value, new.get(name), inner, (had[name].default, has[name].default))
+    return kept
+
+
+def _structure(table: Any, kind: Type, default: Struct | None) -> StructType | None:
+    """Look up which of the structures that a table may be it is; None where its tag is wrong or missing."""
+    for tag, struct in structures(kind).items():
+        if tag == table.get(struct.tag_field, default and default.__struct_config__.tag):
+            return struct
+    return None
+
+
+def _comparable(a: Field, b: Field) -> bool:
+    """Tell whether a value of one key means as much for the other: budgets in steps are none in episodes."""
+    units = {described(entry)[2] for entry in (a, b)} - {""}
+    return len(units) < 2
+
+
+def _override(base: Table, overrides: Sequence[tuple[str, str]]) -> Table:
     for key, text in overrides:
         base = _put(base, key.split("."), _parse(key, text), "")
     return base
@@ -143,20 +203,20 @@ def _read_table(table: Any, path: str, kind: Type, default: Struct | None, probl
     if not isinstance(table, dict):
         problems.append(Problem(_shown(path, table), "expected a table", f"set the keys in it: {path}.KEY"))
         return None
-    structs = structures(kind)
-    tag_field = next(iter(structs.values())).tag_field
-    tag = table.get(tag_field, default and default.__struct_config__.tag)
-    if tag not in list(structs):
-        problems.append(_wrong_tag(table, path, str(tag_field), [str(known) for known in structs]))
+    struct = _structure(table, kind, default)
+    if struct is None:
+        structs = structures(kind)
+        tag_field = str(next(iter(structs.values())).tag_field)
+        problems.append(_wrong_tag(table, path, tag_field, [str(known) for known in structs]))
         return None
     num_problems = len(problems)
-    values = _read_fields(table, path, structs[tag], problems)
+    values = _read_fields(table, path, struct, problems)
     if len(problems) > num_problems:
         return None
     try:
-        return structs[tag].cls(**values)
+        return struct.cls(**values)
     except ValueError as error:
-        problems.append(Problem(_shown(path, table), str(error), _form(structs[tag])))
+        problems.append(Problem(_shown(path, table), str(error), _form(struct)))
         return None
 
 
@@ -219,12 +279,15 @@ def _wrong_tag(table: Table, path: str, tag_field: str, known: Sequence[str]) ->
     choices = f"one of {', '.join(known)}"
     if tag_field not in table:
         return Problem(_shown(path, table), f"`{tag_field}` is missing", f"set it to {choices}")
-    remedy = did_you_mean(str(table[tag_field]), known, f"choose {choices}")
+    remedy = did_you_mean(str(table[tag_field]), known, "--help says what each of them is")
     return Problem(_shown(dotted_name(path, tag_field), table[tag_field]), f"expected {choices}", remedy)
 
 
 def _unknown_keys(value: Any, path: str, siblings: Sequence[str]) -> list[Problem]:
     """Report an unknown key; of a table that resembles nothing, report the keys inside."""
+    chooser, choices = choices_with(path)
+    if choices:
+        return [_of_another_kind(path, f"{chooser} = {' or '.join(choices)}", siblings)]
     near = _nearest_keys(path, siblings)
     if not near and isinstance(value, dict) and value:
         inner = [_unknown_keys(item, dotted_name(path, name), []) for name, item in value.items()]
@@ -232,6 +295,13 @@ def _unknown_keys(value: Any, path: str, siblings: Sequence[str]) -> list[Proble
     names = " or ".join(f"`{name}`" for name in near)
     remedy = f"did you mean {names}?" if near else "--help lists every key"
     return [Problem(f"unknown key `{path}`", "nothing reads it", remedy)]
+
+
+def _of_another_kind(path: str, owner: str, siblings: Sequence[str]) -> Problem:
+    similar = get_close_matches(_last(path), map(_last, siblings), cutoff=0.75)
+    near = " or ".join(f"`{name}`" for name in siblings if _last(name) in similar)
+    instead = f"or did you mean {near}?" if near else f"or choose {owner}"
+    return Problem(f"unknown key `{path}`", f"it belongs to {owner}", f"leave it out, {instead}")
 
 
 def _nearest_keys(path: str, siblings: Sequence[str]) -> list[str]:

@@ -221,12 +221,30 @@ def _update_kind(config: Config) -> Iterator[Problem]:
             "tables have no gradients",
             "set aggregation.update_kind to parameters or difference",
         )
+    if kind == "gradient" and getattr(config.learner, "federate_target", False):
+        yield Problem(
+            f"aggregation.update_kind = gradient with learner.name = {name} and "
+            "learner.federate_target = true",
+            "a target has no gradient, so the federated one would never move",
+            "set learner.federate_target to false, or aggregation.update_kind to parameters or difference",
+        )
+    if kind == "gradient" and _has_decay(config.learner):
+        yield Problem(
+            "aggregation.update_kind = gradient with learner.lr_decay or learner.lr_decay_rounds",
+            "agents do not step their models, so only the server's step size counts, and that stays",
+            "leave both at their defaults and choose aggregation.server.lr",
+        )
     if kind == "gradient" and isinstance(config.learner, SVRPGConfig):
         yield Problem(
             "aggregation.update_kind = gradient with learner.name = svrpg",
             "its inner loop moves, and a gradient is that of one place",
             "let the root make the inner loop: learner.name = reinforce and aggregation.server.name = fedpg",
         )
+
+
+def _has_decay(learner: LearnerConfig) -> bool:
+    """Whether the step size is to fall from round to round."""
+    return learner.lr_decay != 1.0 or learner.lr_decay_rounds != 0
 
 
 def _objective(config: Config) -> Iterator[Problem]:
@@ -264,21 +282,40 @@ def _objective(config: Config) -> Iterator[Problem]:
             "its inner loop corrects gradients itself",
             "choose reinforce, or leave it at its default",
         )
-    if config.aggregation.update_kind == "gradient" and {"proximal", "control_variates"} & set(wanted):
+    if config.aggregation.update_kind == "gradient" and wanted:
         yield Problem(
             f"{named} with aggregation.update_kind = gradient",
-            "agents make no steps that it could bend",
+            "agents make no steps that it could bend: where they stay, its gradient is 0",
             "set aggregation.update_kind to parameters or difference",
+        )
+    if objective.control_variates:
+        yield from _controls(config)
+
+
+def _controls(config: Config) -> Iterator[Problem]:
+    """Refuse weights that are not the same for all agents under SCAFFOLD."""
+    weighting = config.aggregation.weighting
+    counts_episodes = isinstance(config.learner, ReinforceConfig)
+    if weighting != "uniform" and (weighting != "samples" or counts_episodes):
+        yield Problem(
+            f"objective.control_variates with aggregation.weighting = {weighting} and learner.name = "
+            f"{config.algorithm}",
+            "the global control variate is the plain mean of the agents' own, and here they differ in weight",
+            "set aggregation.weighting to uniform",
         )
 
 
 def _exact(config: Config) -> Iterator[Problem]:
     weighting, is_alone = config.aggregation.weighting, config.mode == "independent"
-    if (
-        isinstance(config.learner, QAveragingConfig)
-        and not is_alone
-        and weighting not in ("uniform", "visits")
-    ):
+    if not isinstance(config.learner, QAveragingConfig):
+        return
+    if _has_decay(config.learner):
+        yield Problem(
+            f"learner.lr_decay or learner.lr_decay_rounds with learner.name = {config.algorithm}",
+            "its step size falls where the return has stopped rising, and not from round to round",
+            "leave both at their defaults and choose learner.plateau_decay",
+        )
+    if not is_alone and weighting not in ("uniform", "visits"):
         yield Problem(
             f"aggregation.weighting = {weighting} with learner.name = {config.algorithm}",
             "exact sweeps take no step, so the weight of every agent is 0 and nothing is ever published",

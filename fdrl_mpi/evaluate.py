@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from math import isnan
 from typing import TYPE_CHECKING
 
 from fdrl_mpi.config_file import ConfigError
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a terminal that tables are fitted to."""
+_OWN = {
+    "model": "what its agent's last training left, before it was aggregated",
+    "part": "what is common, with its agent's own part of the rest",
+    "nothing": "the model its agent would go on from",
+}
+_KEPT = "only the model is taken from the run: optimiser state and memory begin anew"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,11 +158,12 @@ def _summary(result: "CrossEvaluation") -> list[str]:
         decimals, means = _decimals(result.unseen), result.unseen.mean(axis=1)
         lines.append(
             f"Global policy in {len(means)} worlds that no agent trained on: "
-            f"mean {means.mean():.{decimals}f}, worst {means.min():.{decimals}f}"
+            f"mean {_number(float(means.mean()), decimals)}, worst {_number(float(means.min()), decimals)}"
         )
     own = result.own_at_home()
     if own is not None:
         lines.append(f"Own policies, each in its agent's world: {_mean_and_worst(own)}")
+        lines.append(f"    an own policy is {_OWN[result.run.policies.common]}")
     return [*lines, *_fine_tuning_lines(result)]
 
 
@@ -180,13 +188,15 @@ def _fine_tuning_lines(result: "CrossEvaluation") -> list[str]:
     return [
         f"Fine-tuned policies, each in its agent's world: {_mean_and_worst(result.fine_tuned)}",
         f"    from {begins[run.policies.common]}, by {spent}{rounded}",
+        f"    {_KEPT}{'; epsilon stays where its schedule ends' if tuning.is_settled else ''}",
     ]
 
 
 def _mean_and_worst(returns: "DoubleArray") -> str:
     decimals, means = _decimals(returns), returns.mean(axis=1)
     worst = int(means.argmin())
-    return f"mean {means.mean():.{decimals}f}, worst {means[worst]:.{decimals}f} (agent {worst + 1})"
+    mean, least = (_number(float(value), decimals) for value in (means.mean(), means[worst]))
+    return f"mean {mean}, worst {least} (agent {worst + 1})"
 
 
 def _table(result: "CrossEvaluation") -> list[str] | None:
@@ -217,7 +227,7 @@ def _table_row(label: str, means: "DoubleArray", decimals: int, own: int = 0) ->
     """Write one row and its mean; a mark, or the space for it, follows each number."""
     marks = ["*" if agent == own else " " for agent in range(1, len(means) + 1)]
     cells = [number + mark for number, mark in zip(_numbers(means, decimals), marks, strict=True)]
-    return [f"{label} ", *cells, f" {means.mean():.{decimals}f}"]
+    return [f"{label} ", *cells, f" {_number(float(means.mean()), decimals)}"]
 
 
 def _decimals(returns: "DoubleArray") -> int:
@@ -235,7 +245,12 @@ def _spreads(returns: "DoubleArray") -> list[str]:
 
 
 def _numbers(values: "DoubleArray", decimals: int) -> list[str]:
-    return [f"{value:.{decimals}f}" for value in values.tolist()]
+    return [_number(value, decimals) for value in values.tolist()]
+
+
+def _number(value: float, decimals: int) -> str:
+    """Write a number, and a dash for what is not known."""
+    return "–" if isnan(value) else f"{value:.{decimals}f}"
 
 
 def _aligned(columns: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:

@@ -65,7 +65,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fdrl_mpi.export", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run directory; the run may still be going on")
     parser.add_argument(
-        "--agent", type=int, metavar="K", help="own policy of agent K (default: the global one)"
+        "--agent",
+        type=int,
+        metavar="K",
+        help="own policy of agent K, as policy_agent_K (default: the global one, as policy)",
     )
     parser.add_argument(
         "--round", type=int, metavar="R", help="checkpoint to use (default: the newest whole one)"
@@ -74,7 +77,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--format",
         choices=[*WRITERS, "both"],
         default="safetensors",
-        help="of the tensors (default: safetensors); policy.json is always written",
+        help="of the tensors (default: safetensors); a description in JSON is always written",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: RUN/exported)")
     return parser.parse_args(argv)
@@ -207,20 +210,22 @@ def _network_facts(model: "Model", learner: "LearnerConfig") -> dict[str, Any]:
 
 
 def write_policy(policy: Policy, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``policy.*``, each file atomically; return the paths.
+    """Write ``policy.*``, of an agent's own policy ``policy_agent_K.*``, each atomically; return the paths.
 
-    ``policy.json`` comes last and names the files that belong to it.
+    The description, with suffix ``.json``, comes last and names the files that belong to it.
     """
     from fdrl_mpi.record.atomic_file import replacing, write_json
 
     folder.mkdir(parents=True, exist_ok=True)
+    agent = policy.facts["agent"]
+    stem = "policy" if agent is None else f"policy_agent_{agent}"
     paths = []
     for name in formats:
         suffix, write = WRITERS[name]
-        paths.append(folder / f"policy{suffix}")
+        paths.append(folder / f"{stem}{suffix}")
         with replacing(paths[-1]) as temporary:
             write(policy, temporary)
-    description = folder / "policy.json"
+    description = folder / f"{stem}.json"
     write_json(description, {**policy.facts, "files": [path.name for path in paths]})
     return [*paths, description]
 

@@ -14,7 +14,13 @@ import numpy as np
 from fdrl_mpi.arrays import FloatVector
 from fdrl_mpi.build_agent import draw_worlds, learner_class, make_environment
 from fdrl_mpi.config import Config
-from fdrl_mpi.rl.hyperparameters import DQNConfig, OnPolicyConfig, QAveragingConfig, ReinforceConfig
+from fdrl_mpi.rl.hyperparameters import (
+    DQNConfig,
+    OnPolicyConfig,
+    QAveragingConfig,
+    ReinforceConfig,
+    settled,
+)
 from fdrl_mpi.rl.learner import Budget
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.streams import stream
@@ -29,7 +35,9 @@ class FineTuning:
     """Lets each agent train on, alone and afresh: no optimiser state, memory or statistics of the run.
 
     Each agent learns with the run's learner and its first step size, but minimises nothing besides its own
-    loss (no proximal term, control variate or divergence). The draws follow from the run's seed.
+    loss (no proximal term, control variate or divergence), and explores as little as at the end of the
+    schedule: with epsilon from its start, a policy that is good would be taught by random steps. The draws
+    follow from the run's seed.
 
     Parameters
     ----------
@@ -45,6 +53,8 @@ class FineTuning:
         What work is counted in: "steps", "episodes" or "sweeps".
     learning_starts : int
         Steps of it that only fill an empty memory: with less nothing is learnt.
+    is_settled : bool
+        Whether there is a schedule of exploration, which stands at its end.
     """
 
     def __init__(self, run: TrainedRun, asked: int) -> None:
@@ -53,7 +63,9 @@ class FineTuning:
         whole = least_work(run.config)
         self.work = -(-asked // whole) * whole
         self.unit: str = learner_class(run.config.algorithm).unit
-        self.learning_starts: int = getattr(run.config.learner, "learning_starts", 0)
+        self._settings = settled(run.config.learner)
+        self.learning_starts: int = getattr(self._settings, "learning_starts", 0)
+        self.is_settled = hasattr(self._settings, "epsilon_end")
 
     def model(self, agent: int) -> FloatVector:
         """Train agent `agent` (1 to K) and return its model, float32, shape (d,).
@@ -65,7 +77,7 @@ class FineTuning:
             config.environment, [self._worlds[agent - 1]] * config.environment.num_envs
         )
         model = self._run.model(environment)
-        learner = learner_class(config.algorithm)(config.learner, model, environment, LocalObjective())
+        learner = learner_class(config.algorithm)(self._settings, model, environment, LocalObjective())
         model.params[:] = begin
         learner.train(Budget(self.work, config.learner.lr, stream(config.seed, PURPOSE, agent)))
         if not np.isfinite(model.params).all():

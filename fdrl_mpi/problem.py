@@ -20,6 +20,7 @@ class Problem:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Suggest the known word nearest to a mistyped one; without a near one, say `otherwise`."""
-    nearest = get_close_matches(word, list(known), n=1)
-    return f"did you mean {nearest[0]}?" if nearest else otherwise
+    """Suggest the known word nearest to a mistyped one, in any case; without a near one, say `otherwise`."""
+    folded = {name.casefold(): name for name in known}
+    nearest = get_close_matches(word.casefold(), list(folded), n=1)
+    return f"did you mean {folded[nearest[0]]}?" if nearest else otherwise

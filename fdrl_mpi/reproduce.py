@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from fdrl_mpi.published.experiment import Comparison, Experiment
 
 LAUNCH = "mpirun -n {ranks} python -m fdrl_mpi.reproduce {name}"
+LONGEST_SILENCE_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,12 +80,40 @@ def _conduct(experiment: "Experiment", world: "World", options: argparse.Namespa
     log_to_terminal(world.rank, world.host, "warning")
     with tempfile.TemporaryDirectory() as temporary:
         folder: str = world.from_root(str(options.runs or temporary))
-        found = experiment.conduct(Laboratory(world, Path(folder), options.full))
+        teller = Teller(experiment.minutes[options.full], sys.stderr if world.is_root else None)
+        found = experiment.conduct(Laboratory(world, Path(folder), options.full, teller))
         world.barrier()
     if world.is_root:
         print(json.dumps([asdict(one) for one in found]) if options.json else _table(experiment, found))
     fine: bool = world.from_root(all(one.holds for one in found))
     return 0 if fine else FAILED
+
+
+class Teller:
+    """Says which run begins, with the first and then at most every ten seconds.
+
+    Parameters
+    ----------
+    minutes : float
+        What all runs are expected to take.
+    stream : text stream or None
+        None says nothing.
+    """
+
+    def __init__(self, minutes: float, stream: TextIO | None) -> None:
+        self._minutes, self._stream = minutes, stream
+        self._begin_s = time.monotonic()
+        self._next_s, self._runs = 0.0, 0
+
+    def __call__(self, name: str) -> None:
+        """Count a run, and say so if there was silence for long enough."""
+        passed_s = time.monotonic() - self._begin_s
+        self._runs += 1
+        if self._stream is None or passed_s < self._next_s:
+            return
+        self._next_s = passed_s + LONGEST_SILENCE_S
+        expected = f"{passed_s / 60.0:.1f} of about {self._minutes:g} minutes"
+        print(f"run {self._runs} ({name}) begins; {expected}", file=self._stream, flush=True)
 
 
 def _listing(experiments: "Sequence[Experiment]") -> str:
@@ -92,7 +123,7 @@ def _listing(experiments: "Sequence[Experiment]") -> str:
         launch = LAUNCH.format(ranks=one.num_ranks, name=one.name)
         blocks.append(
             f"{one.name}: {one.title}\n    {one.paper}\n    {launch}\n"
-            f"    about {reduced:g} minutes on two cores, {full:g} with --full"
+            f"    about {reduced:g} minutes on two idle cores, {full:g} with --full"
         )
     return "\n".join(blocks)
 
@@ -102,10 +133,11 @@ def _table(experiment: "Experiment", found: "Sequence[Comparison]") -> str:
     width = max(len(one.quantity) for one in found)
     lines.append(f"{'':{width}}  {'published':>12}  {'ours':>12}  allowed")
     for one in found:
-        published = "-" if one.published is None else f"{one.published:.8g}"
+        published = "–" if one.published is None else f"{one.published:.8g}"
+        ours = "–" if isnan(one.ours) else f"{one.ours:.8g}"
         mark = "" if one.holds else "  <- does not hold"
-        allowed = f"{one.low:.8g} to {one.high:.8g}"
-        lines.append(f"{one.quantity:{width}}  {published:>12}  {one.ours:>12.8g}  {allowed}{mark}")
+        allowed = f"{one.low:.8g} to {one.high:.8g}" if one.decides else "–"
+        lines.append(f"{one.quantity:{width}}  {published:>12}  {ours:>12}  {allowed}{mark}")
     return "\n".join(lines)
 
 

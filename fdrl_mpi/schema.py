@@ -1,6 +1,6 @@
 """What the schema says about a configuration: the keys of each table, what they mean and may hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.inspect import (
     BoolType,
+    DictType,
     Field,
     FloatType,
     IntType,
@@ -110,6 +111,37 @@ def every_key() -> dict[str, Key]:
     """List the keys of a default configuration, and those that other choices would bring."""
     others = {key.name: key for section in alternatives() for key in section.keys}
     return others | keys(Config())
+
+
+def choices_with(dotted: str) -> tuple[str, list[str]]:
+    """Find the key whose choice decides whether another key exists, and the choices that bring it.
+
+    Returns
+    -------
+    str, list of str
+        Such as ``"learner.name", ["ppo"]``; empty where no choice brings it or none is needed.
+    """
+    kind, names = type_info(Config), dotted.split(".")
+    for depth, name in enumerate(names):
+        structs = structures(kind)
+        if len(structs) > 1:
+            chooser = dotted_name(".".join(names[:depth]), str(next(iter(structs.values())).tag_field))
+            return chooser, [str(tag) for tag, struct in structs.items() if _has(struct, names[depth:])]
+        inner = kind.value_type if isinstance(kind, DictType) else _field_kinds(kind).get(name)
+        if inner is None:
+            break
+        kind = inner
+    return "", []
+
+
+def _has(kind: Type, names: Sequence[str]) -> bool:
+    inner = _field_kinds(kind).get(names[0])
+    return inner is not None and (len(names) == 1 or _has(inner, names[1:]))
+
+
+def _field_kinds(kind: Type) -> dict[str, Type]:
+    entries = [entry for struct in structures(kind).values() for entry in struct.fields]
+    return {entry.name: described(entry)[0] for entry in entries}
 
 
 def title(cls: type) -> str:

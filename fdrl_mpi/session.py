@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import draw_worlds, learner_class
 from fdrl_mpi.comm.crew import Crew, Minority
@@ -25,7 +24,7 @@ from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_file
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.process import EXIT_STATUS, RUN_FILE_VARIABLE
-from fdrl_mpi.progress import Teller
+from fdrl_mpi.progress import Teller, result_text
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import NullRecord, Record
@@ -111,7 +110,7 @@ class Session:
                 record,
                 self._store,
                 interrupt,
-                Teller(self._config.log.progress),
+                Teller(self._config.log.progress, learner_class(self._config.algorithm).unit),
                 wall_s,
             )
             end = run.go(saved) if self._survivor is None else self._survivor.go(run, self.rank, saved)
@@ -127,11 +126,12 @@ class Session:
 
     def _description(self) -> list[str]:
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
+        unit = learner_class(config.algorithm).unit
         return [
-            f"{config.mode} {config.algorithm} on {config.environment.id}: {num_agents} agents, "
-            f"{config.rounds} rounds of {config.learner.budget} {learner_class(config.algorithm).unit} each",
+            f"{config.mode} {config.algorithm} on {config.environment.id}: {_counted(num_agents, 'agents')}, "
+            f"{_counted(config.rounds, 'rounds')} of {_counted(config.learner.budget, unit)} each",
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
-            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}",
+            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}{self.rank.travels}",
             f"run directory {self._directory.path}",
             *(
                 f"agent {agent}: {context or 'default world'}"
@@ -227,7 +227,8 @@ def conclude(
     if not world.is_root:
         return
     mean = None if end.returns is None else float(end.returns.mean())
-    verdict = Verdict(end.outcome, end.round, config.rounds, end.reason, mean, end.wall_s)
+    exact = dict(end.exact)
+    verdict = Verdict(end.outcome, end.round, config.rounds, end.reason, mean, end.wall_s, exact)
     if survivor is not None:
         verdict = replace(verdict, failures=survivor.conclude(EXIT_STATUS[end.outcome]))
         verdict = replace(verdict, took_part=took_part(read_metrics(directory.metrics)))
@@ -239,7 +240,7 @@ def conclude(
         end.round,
         config.rounds,
         end.reason,
-        _returns_text(end.returns),
+        result_text(end),
         directory.path,
     )
     directory.unlock()
@@ -266,11 +267,8 @@ def _faults() -> list[Fault]:
     return parse_faults(os.environ.get(VARIABLE, ""))
 
 
-def _returns_text(returns: DoubleArray | None) -> str:
-    if returns is None:
-        return ""
-    worst = int(returns.argmin())
-    return f": mean return {returns.mean():.1f}, worst {returns[worst]:.1f} (agent {worst + 1})"
+def _counted(count: int, things: str) -> str:
+    return f"{count} {things.removesuffix('s') if count == 1 else things}"
 
 
 def _refuse(problems: Sequence[Problem]) -> None:

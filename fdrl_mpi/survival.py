@@ -11,6 +11,7 @@ import numpy as np
 
 from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.build import Builder, Rank
+from fdrl_mpi.build_agent import learner_class
 from fdrl_mpi.comm.crew import Crew, Lost, Minority
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
@@ -285,7 +286,7 @@ class Survivor:
                 record,
                 self._store,
                 Interrupt(),
-                Teller(self._config.log.progress),
+                Teller(self._config.log.progress, learner_class(self._config.algorithm).unit),
                 wall_s,
             )
         else:

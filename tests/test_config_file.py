@@ -18,10 +18,14 @@ from msgspec.inspect import (
     VarTupleType,
 )
 
-from fdrl_mpi.config import Config
+from fdrl_mpi.config import AdagradConfig, Config
 from fdrl_mpi.config_file import ConfigError, differing_keys, read, to_toml, toml
-from fdrl_mpi.envs.heterogeneity import Normal, Uniform
+from fdrl_mpi.envs.heterogeneity import Choice, Normal, Uniform
+from fdrl_mpi.rl.hyperparameters import DQNConfig, ReinforceConfig
 from fdrl_mpi.schema import alternatives, keys
+
+EXPERIMENTS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+LEARNERS = [section.keys[0].value for section in alternatives() if section.name == "learner"]
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 PLAIN = st.recursive(
@@ -138,6 +142,96 @@ def test_later_sources_win_key_by_key(tmp_path):
     assert config.learner.network.hidden == Config().learner.network.hidden
 
 
+def test_another_kind_leaves_behind_what_it_lacks(tmp_path):
+    first = toml_file(
+        tmp_path,
+        "learner.clip_range = 0.1\nlearner.gamma = 0.5\nlearner.network.shared = true\n",
+        "first.toml",
+    )
+    second = toml_file(tmp_path, '[learner]\nname = "dqn"\nbatch_size = 7\n', "second.toml")
+    for files, overrides in (([first, second], []), ([first], [("learner.name", "dqn")])):
+        learner = read(files, overrides).learner
+        assert isinstance(learner, DQNConfig)
+        assert learner.gamma == 0.5
+        assert learner.batch_size == (DQNConfig().batch_size if overrides else 7)
+        assert learner.network == DQNConfig().network
+
+
+def test_another_server_keeps_what_both_have(tmp_path):
+    file = toml_file(tmp_path, '[aggregation.server]\nname = "yogi"\nbeta_1 = 0.5\nbeta_2 = 0.6\n')
+    server = read([file], [("aggregation.server.name", "adagrad")]).aggregation.server
+    assert server == AdagradConfig(beta_1=0.5)
+
+
+def test_another_distribution_leaves_behind_what_it_lacks():
+    name = "environment.heterogeneity.gravity"
+    overrides = [(f"{name}.distribution", "choice"), (f"{name}.values", "[3]")]
+    assert read([], overrides).environment.heterogeneity["gravity"] == Choice(values=(3.0,))
+
+
+def test_a_budget_in_steps_is_no_budget_in_episodes(tmp_path):
+    file = toml_file(tmp_path, "learner.budget = 4096")
+    assert read([file], [("learner.name", "reinforce")]).learner.budget == ReinforceConfig().budget
+    assert read([file], [("learner.name", "a2c")]).learner.budget == 4096
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda file: file.stem)
+def test_an_experiment_reads_with_every_learner(experiment):
+    for learner in ("ppo", *LEARNERS):
+        assert read([experiment], [("learner.name", learner)]).algorithm == learner
+
+
+def test_what_a_kind_lacks_is_refused_where_it_is_set_with_the_kind_or_later(tmp_path):
+    both = toml_file(tmp_path, 'learner.clip_range = 0.1\nlearner.name = "dqn"\n')
+    name, clip = ("learner.name", "dqn"), ("learner.clip_range", "0.1")
+    for files, overrides in (([both], []), ([both], [name]), ([], [name, clip]), ([], [clip, name])):
+        [problem] = problems_of(*overrides, files=files)
+        assert problem.clash == "unknown key `learner.clip_range`"
+
+
+def test_what_no_kind_has_is_refused_however_early(tmp_path):
+    file = toml_file(tmp_path, "learner.clip_rang = 0.1\nlearner.clip_value = true\n")
+    [problem] = problems_of(("learner.name", "dqn"), files=[file])
+    assert problem.clash == "unknown key `learner.clip_rang`"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "key", "owner", "remedy"),
+    [
+        ("learner.name = dqn", "learner.clip_range", "learner.name = ppo", "or choose learner.name = ppo"),
+        (
+            "aggregation.server.name = adam",
+            "aggregation.server.beta",
+            "aggregation.server.name = momentum",
+            "or did you mean `aggregation.server.beta_1` or `aggregation.server.beta_2`?",
+        ),
+        (
+            "learner.name = q_learning",
+            "learner.share",
+            "learner.name = ppo or a2c or dqn or reinforce or sac or svrpg",
+            "or choose learner.name = ppo or a2c or dqn or reinforce or sac or svrpg",
+        ),
+        (
+            "learner.name = dqn",
+            "learner.network.bounded",
+            "learner.name = ppo or a2c or reinforce or svrpg",
+            "or choose learner.name = ppo or a2c or reinforce or svrpg",
+        ),
+        (
+            "environment.heterogeneity.gravity.distribution = uniform",
+            "environment.heterogeneity.gravity.std",
+            "environment.heterogeneity.gravity.distribution = normal",
+            "or choose environment.heterogeneity.gravity.distribution = normal",
+        ),
+    ],
+)
+def test_a_key_of_another_kind_is_refused_with_whose_it_is(chosen, key, owner, remedy):
+    [problem] = problems_of(tuple(chosen.split(" = ")), (key, "3"))
+    assert problem.clash == f"unknown key `{key}`"
+    assert problem.reason == f"it belongs to {owner}"
+    assert problem.remedy == f"leave it out, {remedy}"
+
+
 def test_a_later_file_replaces_tables_with_free_keys(tmp_path):
     head = "[environment.heterogeneity]\n"
     first = toml_file(tmp_path, head + 'a = {distribution = "uniform", low = 0, high = 1}\n', "first.toml")
@@ -221,12 +315,18 @@ def test_a_wrong_value_is_refused_with_what_is_expected(key, text, expected):
     [
         ("comm.collective", "gathr", "gather"),
         ("learner.name", "pppo", "ppo"),
+        ("learner.name", "DQN", "dqn"),
         ("environment.heterogeneity.gravity.distribution", "unifrom", "uniform"),
     ],
 )
 def test_a_mistyped_choice_gets_the_nearest(key, text, word):
     [problem] = problems_of((key, text))
     assert problem.remedy == f"did you mean {word}?"
+
+
+def test_a_choice_like_none_is_refused_with_one_list_of_them():
+    [problem] = problems_of(("learner.name", "alphago"))
+    assert str(problem).count("q_averaging") == 1
 
 
 @pytest.mark.parametrize(

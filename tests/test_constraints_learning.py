@@ -4,10 +4,13 @@ import pytest
 
 from fdrl_mpi.config_file import read
 from fdrl_mpi.constraints import check
+from fdrl_mpi.schema import alternatives
 
 REINFORCE = {"learner.name": "reinforce", "learner.baseline": "episode"}
 FEDPG = REINFORCE | {"aggregation.update_kind": "gradient", "aggregation.server.name": "fedpg"}
 TABLE = {"learner.name": "q_learning"}
+EXACT = {"learner.name": "q_averaging", "aggregation.weighting": "uniform"}
+CONTROLS = {"objective.control_variates": "true"}
 GOSSIP = {"comm.collective": "gossip", "aggregation.weighting": "uniform"}
 REFUSED = {
     "episodes over environments": (REINFORCE | {"learner.batch_episodes": "12"}, "batch_episodes = 12"),
@@ -39,6 +42,34 @@ REFUSED = {
         "update_kind = gradient",
     ),
     "proximal table": (TABLE | {"objective.proximal": "0.1"}, "objective.proximal"),
+    "target without a gradient": (
+        {
+            "learner.name": "dqn",
+            "learner.federate_target": "true",
+            "aggregation.update_kind": "gradient",
+        },
+        "federate_target = true",
+    ),
+    "soft target without a gradient": (
+        {
+            "learner.name": "sac",
+            "learner.federate_target": "true",
+            "aggregation.update_kind": "gradient",
+        },
+        "federate_target = true",
+    ),
+    "decay of no step": (
+        {"aggregation.update_kind": "gradient", "learner.lr_decay": "0.9"},
+        "update_kind = gradient with learner.lr_decay",
+    ),
+    "decay to no step": (
+        {"aggregation.update_kind": "gradient", "learner.lr_decay_rounds": "9"},
+        "update_kind = gradient with learner.lr_decay",
+    ),
+    "divergence of nothing": (
+        {"aggregation.update_kind": "gradient", "objective.kl_coefficient": "1.0"},
+        "objective.kl_coefficient",
+    ),
     "probabilities of values": (
         {"learner.name": "dqn", "learner.train_every": "8", "objective.kl_coefficient": "1.0"},
         "objective.kl_coefficient",
@@ -50,6 +81,11 @@ REFUSED = {
         "objective.proximal",
     ),
     "samples of nothing": ({"learner.name": "q_averaging"}, "weighting = samples"),
+    "decay of a plateau": (EXACT | {"learner.lr_decay": "0.9"}, "learner.lr_decay"),
+    "decay to a plateau": (EXACT | {"learner.lr_decay_rounds": "9"}, "learner.lr_decay"),
+    "controls by returns": (CONTROLS | {"aggregation.weighting": "returns"}, "weighting = returns"),
+    "controls by episodes": (CONTROLS | {"aggregation.weighting": "episodes"}, "weighting = episodes"),
+    "controls by lengths": (CONTROLS | REINFORCE, "weighting = samples"),
     "visits of a network": ({"aggregation.weighting": "visits"}, "weighting = visits"),
     "visits and momentum": (
         TABLE | {"aggregation.weighting": "visits", "aggregation.server.name": "momentum"},
@@ -92,7 +128,10 @@ def test_what_does_not_fit_is_named(settings: dict[str, str], clash: str) -> Non
         {"learner.name": "svrpg"},
         {"learner.name": "a2c"},
         {"learner.name": "dqn"},
-        {"learner.name": "q_averaging", "aggregation.weighting": "uniform"},
+        EXACT,
+        CONTROLS | REINFORCE | {"aggregation.weighting": "uniform"},
+        {"learner.name": "sac", "aggregation.update_kind": "gradient"},
+        {"learner.name": "dqn", "learner.federate_target": "true", "aggregation.update_kind": "difference"},
         {"learner.name": "q_averaging", "mode": "independent"},
         TABLE | {"aggregation.weighting": "visits"},
         {
@@ -106,3 +145,11 @@ def test_what_does_not_fit_is_named(settings: dict[str, str], clash: str) -> Non
 )
 def test_what_fits_is_not_refused(settings: dict[str, str]) -> None:
     assert check(read([], list(settings.items())), 17, {}) == []
+
+
+@pytest.mark.parametrize(
+    "learner", [section.keys[0].value for section in alternatives() if section.name == "learner"]
+)
+def test_the_defaults_of_every_learner_fit_together(learner: str) -> None:
+    settings = [("learner.name", learner), ("aggregation.weighting", "uniform")]
+    assert check(read([], settings), 17, {}) == []

@@ -23,6 +23,7 @@ from fdrl_mpi.fine_tuning import FineTuning, least_work
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.run_directory import RunDirectory
 from fdrl_mpi.record.state_file import write_state
+from fdrl_mpi.rl.dqn import EpsilonGreedy
 from fdrl_mpi.rl.hyperparameters import NetworkConfig, PPOConfig, QLearningConfig
 from fdrl_mpi.rl.learner import Budget
 from fdrl_mpi.rl.model import Model, PolicyModel
@@ -299,6 +300,13 @@ def test_what_is_not_finite_is_null_in_json() -> None:
     json.dumps(answer, allow_nan=False)
 
 
+def test_what_is_not_a_number_is_a_dash_in_the_text() -> None:
+    own = np.array([[[np.nan], [1.0]], [[3.0], [2.0]]])
+    text = format_text(fabricated(own, own[0]))
+    assert "nan" not in text
+    assert text.splitlines()[-1].split() == ["global", "–", "1.000", "–"]
+
+
 def fabricated(own: np.ndarray, shared: np.ndarray) -> CrossEvaluation:
     worlds = [dict.fromkeys(EnvironmentConfig().heterogeneity, 1.2345) for _ in own]
     run = TrainedRun(RunDirectory("runs/x"), Config(), 7, Policies(None, [], len(own)), [])
@@ -529,6 +537,51 @@ def test_steps_that_only_fill_a_memory_are_told(tmp_path: Path, capsys: pytest.C
     text, answer = printed(capsys, str(path), "--fine-tune", "24")
     assert "by 24 steps of dqn; the first 32 only fill a memory" in text
     assert answer["fine_tuned_returns"] == answer["global_returns"]
+
+
+def test_fine_tuning_explores_as_at_the_end_of_the_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[float] = []
+    noise = EpsilonGreedy.noise
+
+    def watched(policy: EpsilonGreedy, generator: np.random.Generator, steps: int, n: int) -> np.ndarray:
+        played.extend(policy.epsilon.tolist())
+        return noise(policy, generator, steps, n)
+
+    monkeypatch.setattr(EpsilonGreedy, "noise", watched)
+    config = configured("dqn", {})
+    own = [model_of(config).params]
+    tuning = FineTuning(load_trained_run(write_run(tmp_path / "run", config, own[0], own)), 64)
+    tuning.model(1)
+    assert set(played) == {0.05}
+
+
+def test_what_fine_tuning_keeps_of_the_run_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, more in (("dqn", "; epsilon stays where its schedule ends"), ("ppo", "")):
+        config = configured(name, {})
+        own = [model_of(config).params]
+        text, _ = printed(capsys, str(write_run(tmp_path / name, config, own[0], own)), "--fine-tune", "8")
+        assert f"optimiser state and memory begin anew{more}\n" in text
+
+
+def test_what_an_own_policy_is_stands_below_its_return(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = Config(learner=replace(SMALL, share="trunk"))
+    write_published(tmp_path / "part", part, model(0), [model(1), model(2)])
+    alone = Config(learner=SMALL, mode="independent")
+    write_run(tmp_path / "alone", alone, model(0), [model(1), model(2)])
+    meanings = {
+        run: "what its agent's last training left, before it was aggregated",
+        tmp_path / "part": "what is common, with its agent's own part of the rest",
+        tmp_path / "alone": "the model its agent would go on from",
+    }
+    for path, meaning in meanings.items():
+        text, _ = printed(capsys, str(path))
+        assert re.search(rf"^Own policies, .*\n    an own policy is {meaning}$", text, re.MULTILINE)
 
 
 def test_centralised_model_is_fine_tuned_by_each_agent(

@@ -148,13 +148,13 @@ def num_params(config: Config) -> int:
     return len(make_model(config.learner, 0, environment, engine, "cpu").params)
 
 
-def facts_in(folder: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((folder / "policy.json").read_text())
+def facts_in(folder: Path, stem: str = "policy") -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / f"{stem}.json").read_text())
     return facts
 
 
-def tensors_in(folder: Path) -> dict[str, np.ndarray]:
-    with safe_open(folder / "policy.safetensors", "np") as file:
+def tensors_in(folder: Path, stem: str = "policy") -> dict[str, np.ndarray]:
+    with safe_open(folder / f"{stem}.safetensors", "np") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
@@ -187,18 +187,20 @@ def test_policy_acts_alike_in_plain_torch_without_this_program(config: Config, t
     assert done.returncode == 0, done.stderr
 
 
-def test_agents_own_policy_differs_from_the_global_one(tmp_path: Path) -> None:
+def test_agents_own_policies_lie_beside_the_global_one_and_differ(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", CARTPOLE)
-    for name, arguments in {"global": [], "own": ["--agent", "2"]}.items():
-        assert main([str(path), "--out", str(tmp_path / name), *arguments]) == 0
-    assert facts_in(tmp_path / "global")["agent"] is None
-    assert facts_in(tmp_path / "own")["agent"] == 2
-    assert set(facts_in(tmp_path / "own")["context"]) == set(CARTPOLE.environment.heterogeneity)
+    folder = path / "exported"
+    for arguments in ([], ["--agent", "1"], ["--agent", "2"]):
+        assert main([str(path), *arguments]) == 0
+    assert facts_in(folder)["agent"] is None
+    own = facts_in(folder, "policy_agent_2")
+    assert (own["agent"], own["files"]) == (2, ["policy_agent_2.safetensors"])
+    assert set(own["context"]) == set(CARTPOLE.environment.heterogeneity)
     run = load_trained_run(path)
     model = run.model(make_environment(CARTPOLE.environment, [{}]))
-    for name, params in {"global": run.policies.shared, "own": run.policies.own[1]}.items():
+    for name, params in {"policy": run.policies.shared, "policy_agent_2": run.policies.own[1]}.items():
         model.params[:] = params
-        tensors = tensors_in(tmp_path / name)
+        tensors = tensors_in(folder, name)
         assert tensors.keys() == model.state_dict().keys()
         for key, tensor in model.state_dict().items():
             np.testing.assert_array_equal(tensors[key], tensor)
@@ -237,7 +239,7 @@ def test_what_is_federated_is_told(tmp_path: Path) -> None:
     for number, (config, told) in enumerate([(CARTPOLE, "all"), (part, "actor"), (alone, None)]):
         path = write_run(tmp_path / str(number), config)
         assert main([str(path), "--agent", "1"]) == 0
-        assert facts_in(path / "exported")["federated"] == told
+        assert facts_in(path / "exported", "policy_agent_1")["federated"] == told
 
 
 def test_metadata_repeats_the_facts_as_text(tmp_path: Path) -> None:

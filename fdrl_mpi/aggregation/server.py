@@ -196,6 +196,10 @@ class WithControls:
 
     The model is stepped by `inner`; the control variate moves by the share of agents that take part times
     their mean change (Karimireddy et al., ICML 2020, equation 5).
+
+    The equation's mean is unweighted, so all agents must count alike. The share is that of the cohort a round
+    is planned with: agents of it that are left out do not lower it, which moves the control variate a little
+    further than the paper until they take part again.
     """
 
     def __init__(self, inner: ServerOptimizer, num_params: int, participation: float) -> None:

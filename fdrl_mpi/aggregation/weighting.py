@@ -40,5 +40,13 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 def largest_weight(name: str, env_steps: int) -> float:
-    """Bound the weight of an agent that takes so many steps in a round, whatever it does with them."""
+    """Bound the weight of an agent that takes so many steps in a round, whatever it does with them.
+
+    Raises
+    ------
+    ValueError
+        If nothing does: episodes may be short, and returns high.
+    """
+    if name in ("episodes", "returns"):
+        raise ValueError(f"the weight of an agent by {name} has no public bound")
     return float(env_steps) if name == "samples" else 1.0

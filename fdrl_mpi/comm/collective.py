@@ -111,7 +111,8 @@ class Collective(Protocol):
         Returns
         -------
         sequence of float32 arrays, shape (d,)
-            Valid until the next `publish`.
+            Valid until the next `publish`. The very sequence that `encode` took where the exchange was given
+            up, so that no update counts.
         """
 
     def measure(self) -> Mapping[str, DoubleArray]:

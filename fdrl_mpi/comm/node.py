@@ -92,9 +92,9 @@ class Node(Collective):
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
         """Keep the weights, and leave the last model: the rows are where they are needed."""
         self._weights = weights.astype(np.float32)
-        self.traffic.sent(self.rows.nbytes, messages=0)
         self._model = self._memory.models[self._turn]
         self._turn = 1 - self._turn
+        self.traffic.sent(int(np.count_nonzero(own_weights)) * self._model.nbytes, messages=0)
         self.traffic.received(self._model.nbytes, messages=0)
 
     def exchange(self) -> Received:

@@ -124,6 +124,9 @@ class SecureRing(Collective):
     num_params : int
         Length of a model, d.
     settings : SecureSettings
+    num_changes : int
+        So many numbers at the start of a row are changes already, and travel as they are; of the others the
+        model is taken off, and added again to their mean.
 
     Raises
     ------
@@ -142,7 +145,7 @@ class SecureRing(Collective):
     hides_updates = True
     is_root_alone = True
 
-    def __init__(self, world: World, num_params: int, settings: SecureSettings) -> None:
+    def __init__(self, world: World, num_params: int, settings: SecureSettings, num_changes: int = 0) -> None:
         self.traffic = Traffic()
         self.rows: FloatMatrix = np.zeros((len(world.agents), num_params), np.float32)
         self.state = State.START
@@ -167,6 +170,8 @@ class SecureRing(Collective):
         self._published: FloatVector = np.zeros(num_params, np.float32)
         self._last: FloatVector = np.zeros(num_params, np.float32)
         self._models: Models = []
+        self._num_changes = num_changes
+        self._origin: FloatVector = np.zeros(num_params, np.float32)
         self._own_weights: DoubleArray = np.zeros(0)
         self._mask_seconds = (0.0, 0.0)
         self._thread = ThreadPoolExecutor(1, "masks")
@@ -179,6 +184,7 @@ class SecureRing(Collective):
         """Encode and mask what this party contributes."""
         self._models, self._own_weights = models, own_weights
         self.has_revealed = False
+        self._origin[self._num_changes :] = models[0][self._num_changes :]
         contributing = int(weights.reshape(self._world.size - 1, -1).any(axis=1).sum())
         self._is_secret = contributing >= self._fewest
         self.state = State.START
@@ -213,10 +219,10 @@ class SecureRing(Collective):
             self._published[:] = params
         self._down.hand_down(self._published)
         is_good = self._is_the_same_everywhere()
-        if is_good:
+        if is_good and not np.array_equal(self._published, self._models[0]):  # equal: the root gave up
             self._last, self._published = self._published, self._last
             self._models = [self._last] * max(len(self.rows), 1)
-        else:
+        elif not is_good:
             self._audit("parties got different models; the model stays")
         self.state, self.has_revealed = State.COMMIT, False
         self._prepare()
@@ -259,10 +265,10 @@ class SecureRing(Collective):
             return
         before = self._mask.words
         upload[-1] = before[-1]
-        for row, model, weight in zip(self.rows, self._models, self._own_weights, strict=True):
+        for row, weight in zip(self.rows, self._own_weights, strict=True):
             share = float(weight) / self._largest_weight
             if share > 0.0:
-                num_clipped = self._code.encode(row, model, share, before[:-1], upload[:-1])
+                num_clipped = self._code.encode(row, self._origin, share, before[:-1], upload[:-1])
                 before = upload
                 upload[-1:] += np.uint32(self._code.encode_number(share))
                 if num_clipped:
@@ -311,13 +317,13 @@ class SecureRing(Collective):
         return is_complete
 
     def _unmask(self) -> Sum | None:
-        """Turn the sum without masks into the mean of the local models."""
+        """Turn the sum without masks into the mean of the rows."""
         self.state = State.UNMASK
         (total_weight,) = self._code.decode(self._upload[-1:])
         if total_weight <= 0.0:
             self._audit("the weights add up to nothing; the model stays")
             return None
-        self._code.decode_mean(self._upload[:-1], total_weight, self._models[0], out=self._published)
+        self._code.decode_mean(self._upload[:-1], total_weight, self._origin, out=self._published)
         return Sum(self._published, 1.0)
 
     def _is_the_same_everywhere(self) -> bool:

@@ -3,7 +3,8 @@
 References
 ----------
 Fan, Ma, Dai, Jing, Tan and Low, "Fault-Tolerant Federated Reinforcement Learning with Theoretical Guarantee",
-NeurIPS 2021, algorithm 1 (FedPG-BR without its filter: nobody lies here).
+NeurIPS 2021, algorithm 1 (FedPG-BR without its filter: nobody lies here), with the importance of single
+steps that its program uses in the place of the trajectory's: see `SVRPG.importance` for the bias.
 """
 
 from collections.abc import Mapping

@@ -62,7 +62,7 @@ class Participant:
         return stats
 
     def accept(self) -> None:
-        """Keep what belongs to an update that counts: the control variate it brought to the sum."""
+        """Keep what belongs to an update that counts: the control variate it brought to what is published."""
         self._control = self._new_control
 
     def update_norm(self, published: FloatVector, stats: TrainStats) -> float:

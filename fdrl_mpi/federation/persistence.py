@@ -24,7 +24,7 @@ class Saved:
     ----------
     round : int
         Last round done; 0 for a new run.
-    models : sequence of float32 arrays, shape (d,)
+    models : sequence of float32 arrays, shape (length of the wire,)
         As `Outcome.models`.
     is_recovered : bool
         Whether the run goes on after a loss, and not from a checkpoint.
@@ -77,7 +77,7 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
 
     Parameters
     ----------
-    fresh : float32 array
+    fresh : float32 array, shape (length of the wire,)
         What a new run begins with, as if it had been published.
 
     Raises

@@ -31,13 +31,13 @@ def reference_round(
     ----------
     participants : mapping
         By agent id, the ids being 1..K.
-    params : float32 array, shape (d,)
-        The last published model.
+    params : float32 array, shape (length of the wire,)
+        What was published last.
 
     Returns
     -------
-    float32 array, shape (d,)
-        The next one; `params` itself where nobody has a weight.
+    float32 array, shape (length of the wire,)
+        What is published next; `params` itself where nobody has a weight.
     """
     rows = np.zeros((len(participants), len(params)), np.float32)
     weights = np.zeros(len(participants), np.float32)
@@ -47,11 +47,12 @@ def reference_round(
         if isfinite(participant.update_norm(params, stats)):
             rows[agent - 1] = participant.row
             weights[agent - 1] = weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
-            if weights[agent - 1] > 0.0:
-                participant.accept()
         else:
             participant.withdraw(params)
     received = Stack(rows, weights)
     if not received.has_weight:
         return params
-    return server.step(params, aggregator.aggregate(received), slice(None))
+    published = server.step(params, aggregator.aggregate(received), slice(None))
+    for agent in np.flatnonzero(weights).tolist():
+        participants[agent + 1].accept()
+    return published

@@ -88,7 +88,7 @@ class Outcome:
 
     Attributes
     ----------
-    models : sequence of float32 arrays, shape (d,)
+    models : sequence of float32 arrays, shape (length of the wire,)
         What each agent of this rank goes on from; on the root one, the published model. Valid until the next
         round's exchange.
     contributions : list of Contribution
@@ -122,7 +122,7 @@ def federated_round(
     Parameters
     ----------
     round : int
-    models : sequence of float32 arrays, shape (d,)
+    models : sequence of float32 arrays, shape (length of the wire,)
         What the round before published: see `Outcome`.
     budgets : mapping
         Local work of this rank's agents that take part, by agent id.
@@ -175,7 +175,10 @@ def federated_round(
             parts.mirror(round, params)
         come_to(round, "publish")
         with clock.phase("exchange"):
-            models = collective.publish(params)
+            published = collective.publish(params)
+        if published is not models:
+            _accept(parts, mine)
+        models = published
     parts.kept, parts.server_before = {}, {}
     return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
 
@@ -193,8 +196,6 @@ def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | Non
         participant.withdraw(published)
         return Contribution(0.0, True, True, norm, *seconds, stats)
     weight = parts.weighting(stats.env_steps, len(stats.episodes), participant.recent_return)
-    if weight > 0.0:
-        participant.accept()
     return Contribution(weight, True, False, norm, *seconds, stats)
 
 
@@ -207,6 +208,13 @@ def _ballot(parts: Parts, mine: list[Contribution], is_stopping: bool) -> Double
     if parts.collective.hides_updates:
         ballot[0] = ballot[0] > 0.0
     return np.append(ballot.ravel(), is_stopping)
+
+
+def _accept(parts: Parts, mine: list[Contribution]) -> None:
+    """Let agents whose updates are in the published model keep what belongs to them."""
+    for agent, one in zip(parts.world.agents, mine, strict=True):
+        if one.weight > 0.0:
+            parts.participants[agent].accept()
 
 
 def _counted(parts: Parts, ballots: DoubleArray) -> tuple[DoubleArray, bool, int]:

@@ -11,7 +11,7 @@ from fdrl_mpi.arrays import DoubleArray
 from fdrl_mpi.comm.collective import Traffic
 from fdrl_mpi.federation.evaluation import Evaluated
 from fdrl_mpi.federation.round import Contribution, Outcome
-from fdrl_mpi.record.variables import AGENT_VARIABLES
+from fdrl_mpi.record.variables import AGENT_VARIABLES, EXACT
 
 Seconds = dict[str, float]
 _RANK_TIMES = ("encode_s", "exchange_s")
@@ -119,6 +119,12 @@ def root_row(
         "end_unix_s": time(),
         "checkpoint_s": 0.0,
     }
+
+
+def exact_means(agents: Mapping[str, DoubleArray]) -> dict[str, float]:
+    """Average each exact measure over the agents that have one; leave out what nobody has."""
+    known = {name: agents[name][np.isfinite(agents[name])] for name in EXACT}
+    return {name: float(values.mean()) for name, values in known.items() if values.size}
 
 
 def named_columns(agent_rows: DoubleArray) -> dict[str, DoubleArray]:

@@ -18,7 +18,7 @@ from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.participation import Participation
 from fdrl_mpi.federation.persistence import Saved, save
 from fdrl_mpi.federation.round import Contribution, Outcome, Parts, federated_round
-from fdrl_mpi.federation.rows import agent_rows, named_columns, root_row
+from fdrl_mpi.federation.rows import agent_rows, exact_means, named_columns, root_row
 from fdrl_mpi.federation.schedule import Schedule
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import Record
@@ -73,8 +73,10 @@ class Progress:
     mean_return, worst_return : float
         Of that model.
     train_return : float
-        Mean return of the round's training episodes.
-    env_steps, sent_bytes : float
+        Mean return of the round's training episodes; NaN if none has ended.
+    exact : mapping
+        Means of the exact measures of the round, by variable; empty where learners only sample.
+    env_steps, gradient_steps, sent_bytes : float
         Of the round.
     round_s, wall_s : float
         Of the round, and of the run so far.
@@ -86,7 +88,9 @@ class Progress:
     mean_return: float
     worst_return: float
     train_return: float
+    exact: Mapping[str, float]
     env_steps: float
+    gradient_steps: float
     sent_bytes: float
     round_s: float
     wall_s: float
@@ -94,7 +98,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended; the same on every rank, except that only the root knows `returns`.
+    """How a run ended; the same on every rank, except that only the root knows `returns` and `exact`.
 
     Attributes
     ----------
@@ -104,12 +108,15 @@ class End:
         The last good round.
     returns : float64 array, shape (K,), or None
         Evaluation return of the last model in each agent's world; None if it was not evaluated.
+    exact : mapping
+        Means of the last round's exact measures, by variable; empty where learners only sample.
     """
 
     outcome: Ending
     round: int
     reason: str
     returns: DoubleArray | None
+    exact: Mapping[str, float]
     wall_s: float
 
 
@@ -175,6 +182,7 @@ class SynchronousRun:
         self._row: tuple[int, DoubleArray] = (0, np.empty((0, 0)))
         self._deadline = Deadline(plan.deadline_s, plan.deadline_factor)
         self._newest: tuple[int, DoubleArray | None] = (0, None)
+        self._exact: Mapping[str, float] = {}
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
     def go(self, start: Saved) -> End:
@@ -210,7 +218,8 @@ class SynchronousRun:
         if round > start.round and not self._is_saved:
             outcome_name, reason = "failed", f"{reason}, but the state was not saved: see the warnings"
         evaluated_round, returns = self._newest
-        return End(outcome_name, round, reason, returns if evaluated_round == round else None, self._wall_s)
+        last = returns if evaluated_round == round else None
+        return End(outcome_name, round, reason, last, self._exact, self._wall_s)
 
     def regroup(self, parts: Parts, evaluations: Evaluations, record: Record, wall_s: float) -> None:
         """Go on with other ranks: the next `go` begins with them."""
@@ -261,15 +270,11 @@ class SynchronousRun:
             self._deadline.next_s,
         )
 
-    def _warn_of_nothing(self, round: int, outcome: Outcome) -> None:
-        """Say that a round moved nothing, where somebody has trained for it."""
-        if self.parts.world.is_root and outcome.total_weight == 0.0:
-            LOG.warning("round %d: no agent has a weight, so the model stays", round)
-
     def _after(self, round: int, outcome: Outcome, is_stopping: bool) -> None:
         """Record a round; evaluate and save its models where that is due."""
         plan, evaluated = self._plan, {}
-        self._warn_of_nothing(round, outcome)
+        if self.parts.world.is_root and outcome.total_weight == 0.0:
+            LOG.warning("round %d: no agent has a weight, so the model stays", round)
         if plan.evaluates(round):
             with self.parts.clock.phase("evaluate"):
                 for number, evaluation in enumerate(self._own_evaluations):
@@ -319,6 +324,7 @@ class SynchronousRun:
             )
             self.record.append(round, {**agents, **own})
             _warn_of_rejected(round, agents["rejected"])
+            self._exact = exact_means(agents)
             if self._plan.evaluates(round) and not self.parts.has_global_policy:
                 self._newest = (round, agents["evaluation_return"])
             self._deadline.note(agents["train_s"])
@@ -358,7 +364,9 @@ class SynchronousRun:
             mean_return=float(known.mean()),
             worst_return=float(known.min()),
             train_return=float(train_returns.mean()) if train_returns.size else nan,
+            exact=self._exact,
             env_steps=float(np.nansum(agents["env_steps"])),
+            gradient_steps=float(np.nansum(agents["gradient_steps"])),
             sent_bytes=float(np.nansum(agents["sent_bytes"])) + own["root_sent_bytes"],
             round_s=own["round_s"],
             wall_s=self._wall_s,

@@ -49,6 +49,11 @@ class Wire:
         return self.num_shared * (1 if self.company == "nothing" else 2)
 
     @property
+    def num_changes(self) -> int:
+        """Length of what agents hand in at the start that is no parameter, but a change or a gradient."""
+        return 0 if self.kind == "parameters" else self.num_shared
+
+    @property
     def is_whole(self) -> bool:
         """Whether every coordinate is federated."""
         return self.num_shared == self.num_params

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isinf
 from pathlib import Path
 
 from fdrl_mpi.comm.world import World
@@ -24,19 +25,24 @@ class Comparison:
     quantity : str
     published, ours : float
     low, high : float
-        Where ours may lie.
+        Where ours may lie; by default anywhere, and the number is there to be read.
     """
 
     quantity: str
     published: float | None
     ours: float
-    low: float
-    high: float
+    low: float = -inf
+    high: float = inf
 
     @property
     def holds(self) -> bool:
         """Whether ours lies where it may."""
         return self.low <= self.ours <= self.high
+
+    @property
+    def decides(self) -> bool:
+        """Whether ours could lie where it may not."""
+        return not (isinf(self.low) and isinf(self.high))
 
 
 def near(quantity: str, published: float, ours: float, tolerance: float) -> Comparison:
@@ -69,10 +75,12 @@ class Laboratory:
         Holds the runs.
     is_full : bool
         Whether to spend what the paper spent.
+    tell : callable
+        Is told the name of each run before it begins, on every rank.
     """
 
-    def __init__(self, world: World, folder: Path, is_full: bool) -> None:
-        self._world, self._folder = world, folder
+    def __init__(self, world: World, folder: Path, is_full: bool, tell: Callable[[str], None]) -> None:
+        self._world, self._folder, self._tell = world, folder, tell
         self.is_full = is_full
 
     def train(self, name: str, num_ranks: int, settings: Mapping[str, str]) -> Result | None:
@@ -87,6 +95,7 @@ class Laboratory:
         RuntimeError
             On the root, if the run did not finish.
         """
+        self._tell(name)
         named = {"run.dir": str(self._folder), "run.name": name}
         config = read([], [*(QUIET | named | dict(settings)).items()])
         part = self._world.part(num_ranks + 1, config.agents_per_rank)
@@ -114,7 +123,7 @@ class Experiment:
     num_ranks : int
         That the job must have, the root included.
     minutes : tuple of two floats
-        What it takes on two cores, reduced and in full.
+        What it takes on two idle cores, reduced and in full.
     conduct : callable
     """
 

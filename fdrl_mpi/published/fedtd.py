@@ -72,4 +72,4 @@ def _tail(laboratory: Laboratory, agents: int, delta: float, seed: int) -> float
 
 def experiments() -> Iterator[Experiment]:
     """List the experiments of this file."""
-    yield Experiment("fedtd", "FedTD(0) with model mismatch", PAPER, 2, (0.3, 1.0), conduct)
+    yield Experiment("fedtd", "FedTD(0) with model mismatch", PAPER, 2, (1.0, 3.0), conduct)

@@ -67,4 +67,4 @@ def conduct(laboratory: Laboratory) -> list[Comparison]:
 
 def experiments() -> Iterator[Experiment]:
     """List the experiments of this file."""
-    yield Experiment("own-networks", "REINFORCE with ten networks, alone", PAPER, 2, (2.0, 10.0), conduct)
+    yield Experiment("own-networks", "REINFORCE with ten networks, alone", PAPER, 2, (2.5, 12.0), conduct)

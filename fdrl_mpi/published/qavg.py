@@ -148,6 +148,6 @@ def _swept(table: DoubleArray, kernel: DoubleArray, rewards: DoubleArray, lr: fl
 def experiments() -> Iterator[Experiment]:
     """List the experiments of this file."""
     yield Experiment(
-        "qavg", "QAvg on random processes, table 1", PAPER, NUM_AGENTS + 1, (0.2, 0.6), random_processes
+        "qavg", "QAvg on random processes, table 1", PAPER, NUM_AGENTS + 1, (0.5, 1.5), random_processes
     )
     yield Experiment("windy-cliff", "QAvg on the windy cliff", PAPER, NUM_AGENTS + 1, (0.1, 0.3), windy_cliff)

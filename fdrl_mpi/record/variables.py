@@ -32,7 +32,13 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("value_loss", _AGENT, "1", "mean value loss"),
     Variable("q_loss", _AGENT, "1", "mean squared, or Huber, error of the action values"),
     Variable("q_value", _AGENT, "1", "mean value of the actions taken"),
-    Variable("table_error", _AGENT, "1", "error of the table a round begins with, where it is known"),
+    Variable(
+        "table_error",
+        _AGENT,
+        "1",
+        "error of the table a round begins with, where the true one is known: of action values 1 - gamma "
+        "times the largest, of state values the root of the mean square",
+    ),
     Variable("exact_return", _AGENT, "1", "exact discounted return of the agent's table in its world"),
     Variable("train_objective", _AGENT, "1", "mean of that of the published table over the training worlds"),
     Variable("epsilon", _AGENT, "1", "share of random actions at the end of the round"),
@@ -41,7 +47,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("clip_fraction", _AGENT, "1", "share of samples whose probability ratio was clipped"),
     Variable("temperature", _AGENT, "1", "weight of the entropy at the end of the round"),
     Variable("gradient_norm", _AGENT, "1", "mean L2 norm of the gradient before clipping"),
-    Variable("update_norm", _AGENT, "1", "L2 norm of local model minus global model"),
+    Variable(
+        "update_norm", _AGENT, "1", "L2 norm of local model minus global model, or of the gradient handed in"
+    ),
     Variable("rollout_s", _AGENT, "s", "part of train_s: acting in the environments"),
     Variable("train_s", _AGENT, "s", "time of local training"),
     Variable("train_cpu_s", _AGENT, "s", "processor time of local training"),
@@ -104,3 +112,6 @@ VARIABLES: tuple[Variable, ...] = (
 
 AGENT_VARIABLES: tuple[str, ...] = tuple(v.name for v in VARIABLES if v.dimensions == _AGENT)
 """Names of the variables with a value for each agent, in the order in which ranks send them."""
+
+EXACT: tuple[str, ...] = ("table_error", "exact_return")
+"""What a learner computes instead of sampling it, where its process is known: it says more than a return."""

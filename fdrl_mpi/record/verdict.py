@@ -27,6 +27,8 @@ class Verdict:
         Mean return of the final model; None if it was not evaluated.
     wall_s : float
         Training time, summed over restarts.
+    exact : dict
+        Means of the last round's exact measures, by variable; empty where learners only sample.
     failures : list of dict
         What the run has survived: round, phase, who was lost or came back, seconds until it went on.
     took_part : list of dict
@@ -39,6 +41,7 @@ class Verdict:
     reason: str
     final_evaluation_return: float | None
     wall_s: float
+    exact: dict[str, float] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     took_part: list[dict[str, Any]] = field(default_factory=list)
 

@@ -1,6 +1,7 @@
 """Where the time of a round goes, and how many bytes it moves."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ from fdrl_mpi.reporting.style import (
     VERMILION,
     label_rounds,
     label_runs,
-    marker,
+    marked,
     new_figure,
     run_colours,
     say,
@@ -119,7 +120,7 @@ def _outline(axes: Axes, metrics: Metrics, unit: Unit) -> None:
 
 def _draw_share(axes: Axes, metrics: Metrics, colour: str) -> None:
     share = share_outside_training(metrics)
-    axes.plot(metrics.rounds, share, color=colour, marker=marker(len(share)), markersize=3.5)
+    axes.plot(metrics.rounds, share, color=colour, marker="o", markevery=marked(share), markersize=3.5)
     mean = summarise(metrics).share_outside_training
     if not np.isnan(mean):
         axes.axhline(mean, color=GREY, linestyle="--", linewidth=0.9, label=f"whole run: {mean:.1%}")
@@ -147,11 +148,13 @@ def draw_bytes(runs: Sequence[Run]) -> Figure:
         axes.set_title(name)
         for run, side, colour in zip(runs, sides, run_colours(len(runs)), strict=True):
             sent, received = side[name]
-            style = {"color": colour, "marker": marker(len(sent))}
-            axes.plot(run.metrics.rounds, sent / unit.size, linewidth=3.5, alpha=0.4, markersize=6, **style)
-            axes.plot(
-                run.metrics.rounds, received / unit.size, linewidth=1.2, linestyle="--", markersize=3, **style
-            )
+            wide: dict[str, Any] = {"linewidth": 3.5, "alpha": 0.4, "markersize": 6}
+            dashed: dict[str, Any] = {"linewidth": 1.2, "linestyle": "--", "markersize": 3}
+            for moved, style in ((sent, wide), (received, dashed)):
+                values = moved / unit.size
+                axes.plot(
+                    run.metrics.rounds, values, color=colour, marker="o", markevery=marked(values), **style
+                )
         label_rounds(axes)
         axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))  # 1 B, where nothing moves
     panels[0].set_ylabel(bracketed("bytes per round", unit.name))

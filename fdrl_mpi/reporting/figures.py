@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from fdrl_mpi.reporting.costs import draw_bytes, draw_phases
 from fdrl_mpi.reporting.learning import draw_learning_curve
 from fdrl_mpi.reporting.runs import Run
+from fdrl_mpi.reporting.series import exact_measures
 from fdrl_mpi.reporting.style import png, settings
 from fdrl_mpi.reporting.training import draw_agents
 from fdrl_mpi.reporting.worlds import draw_worlds
@@ -70,7 +72,28 @@ _PLANS = (
 )
 
 
+_EXACT_PLANS = {
+    "table_error": _Plan(
+        "table_error.png",
+        "Error of the table",
+        "How far the table that a round begins with is from the true values of each agent's world, computed "
+        "and not sampled, against four costs.",
+        partial(draw_learning_curve, name="table_error"),
+    ),
+    "exact_return": _Plan(
+        "exact_return.png",
+        "Exact return",
+        "The discounted return of each agent's table in its world, computed and not sampled, against four "
+        "costs.",
+        partial(draw_learning_curve, name="exact_return"),
+    ),
+}
+"""What learners compute that know their process; drawn first where a run has it."""
+
+
 def draw_pictures(runs: Sequence[Run]) -> list[Picture]:
     """Draw and render every figure."""
+    measures = {name for run in runs for name in exact_measures(run.metrics)}
+    plans = [*[plan for name, plan in _EXACT_PLANS.items() if name in measures], *_PLANS]
     with settings():
-        return [Picture(plan.file, plan.heading, plan.caption, png(plan.draw(runs))) for plan in _PLANS]
+        return [Picture(plan.file, plan.heading, plan.caption, png(plan.draw(runs))) for plan in plans]

@@ -9,13 +9,19 @@ import numpy as np
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, IntVector
 from fdrl_mpi.record.metrics_file import Metrics
+from fdrl_mpi.record.variables import EXACT
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0
+RETURN = "evaluation_return"
+ERRORS = ("table_error",)
+"""Variables of which less is better."""
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The evaluated rounds of a run: what they had cost, and how well the agents did; shape (evaluations,).
+    """The rounds of a run in which a variable is known: what they had cost, and how well the agents did.
+
+    Every array has shape (known rounds,).
 
     Attributes
     ----------
@@ -23,7 +29,7 @@ class LearningCurve:
     env_steps, wall_s, moved_bytes : float64 arrays
         Summed from the start of the run to the end of the round, over all ranks.
     mean, worst, low, high : float64 arrays
-        Over the agents that were evaluated; `low` and `high` are the 10th and 90th percentile.
+        Over the agents that have a value; `low` and `high` are the 10th and 90th percentile.
     """
 
     rounds: IntVector
@@ -59,28 +65,35 @@ class Summary:
     mean_return: float
     worst_return: float
     worst_agent: int | None
+    exact: dict[str, float]
 
 
-def evaluated(metrics: Metrics) -> BoolVector:
-    """Tell the rounds in which at least one agent's world was evaluated; shape (R,)."""
-    rows: BoolVector = np.any(~np.isnan(metrics.values["evaluation_return"]), axis=1)
+def known(metrics: Metrics, name: str) -> BoolVector:
+    """Tell the rounds in which at least one agent has a value of a variable; shape (R,)."""
+    rows: BoolVector = np.any(~np.isnan(metrics.values[name]), axis=1)
     return rows
 
 
-def learning_curve(metrics: Metrics) -> LearningCurve:
-    """Take the evaluated rounds out of the record; NaN rows between them still count into the costs."""
-    rows = evaluated(metrics)
-    returns = metrics.values["evaluation_return"][rows]
+def exact_measures(metrics: Metrics) -> list[str]:
+    """List what the learners of a run computed instead of sampling it."""
+    return [name for name in EXACT if known(metrics, name).any()]
+
+
+def learning_curve(metrics: Metrics, name: str = RETURN) -> LearningCurve:
+    """Take the rounds with a value out of the record; NaN rows between them still count into the costs."""
+    rows = known(metrics, name)
+    values = metrics.values[name][rows]
     low, high = np.empty((2, 0))
-    if len(returns):
-        low, high = np.nanpercentile(returns, [LOW_PERCENTILE, HIGH_PERCENTILE], axis=1)
+    if len(values):
+        low, high = np.nanpercentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE], axis=1)
+    worst = np.nanmax(values, axis=1) if name in ERRORS else np.nanmin(values, axis=1)
     return LearningCurve(
         rounds=metrics.rounds[rows],
         env_steps=np.nancumsum(over_agents(metrics, "env_steps"))[rows],
         wall_s=metrics.values["end_wall_s"][rows],
         moved_bytes=np.nancumsum(moved_bytes(metrics))[rows],
-        mean=np.nanmean(returns, axis=1),
-        worst=np.nanmin(returns, axis=1),
+        mean=np.nanmean(values, axis=1),
+        worst=worst,
         low=low,
         high=high,
     )
@@ -88,10 +101,10 @@ def learning_curve(metrics: Metrics) -> LearningCurve:
 
 def last_evaluation(metrics: Metrics) -> Evaluation:
     """Give the newest returns of a run."""
-    rows = np.flatnonzero(evaluated(metrics))
+    rows = np.flatnonzero(known(metrics, RETURN))
     if len(rows) == 0:
         return Evaluation(None, np.full(len(metrics.agents), np.nan))
-    return Evaluation(int(metrics.rounds[rows[-1]]), metrics.values["evaluation_return"][rows[-1]])
+    return Evaluation(int(metrics.rounds[rows[-1]]), metrics.values[RETURN][rows[-1]])
 
 
 def over_agents(metrics: Metrics, name: str) -> DoubleArray:
@@ -155,9 +168,10 @@ def summarise(metrics: Metrics) -> Summary:
         mean_return=_mean(evaluation.returns),
         worst_return=float(evaluation.returns[worst]) if worst is not None else np.nan,
         worst_agent=int(metrics.agents[worst]) if worst is not None else None,
+        exact={name: float(learning_curve(metrics, name).mean[-1]) for name in exact_measures(metrics)},
     )
 
 
 def _mean(values: DoubleArray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else np.nan
+    numbers = values[~np.isnan(values)]
+    return float(numbers.mean()) if len(numbers) else np.nan

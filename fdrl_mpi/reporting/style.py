@@ -13,9 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from fdrl_mpi.arrays import BoolVector, DoubleArray
+
 WIDTH_IN = 10.0
 _CHARACTERS = 130  # of the legend on one line
 DPI = 150
+_FEW = 30  # points of a line
 
 # Okabe and Ito, "Color Universal Design", 2008, without the yellow, which is lost on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -91,9 +94,19 @@ def label_runs(figure: Figure, labels: Sequence[str], styles: Sequence[Artist]) 
     figure.legend(handles=list(styles), loc="outside lower left", ncols=len(styles))
 
 
-def marker(num_points: int) -> str:
-    """Mark single points where they are few: a line through one point is invisible."""
-    return "o" if num_points <= 30 else ""
+def marked(values: DoubleArray) -> BoolVector:
+    """Choose the points of a line that get a marker: all where they are few, else those that stand alone.
+
+    A line through one point is invisible, be it the only one or one between two gaps.
+    """
+    if len(values) <= _FEW:
+        return np.ones(len(values), bool)
+    known = np.isfinite(values)
+    beside = np.zeros(len(values), bool)
+    beside[1:] |= known[:-1]
+    beside[:-1] |= known[1:]
+    alone: BoolVector = known & ~beside
+    return alone
 
 
 def say(axes: Axes, text: str) -> None:

@@ -15,7 +15,8 @@ _NO_VERDICT = "no verdict: still running, or killed"
 def summary_table(runs: Sequence[Run]) -> str:
     """Put the numbers of each run into a column."""
     columns = [_summary(run) for run in runs]
-    rows = [[name, *[column[name] for column in columns]] for name in columns[0]]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *[column.get(name, UNKNOWN) for column in columns]] for name in names]
     swatches = [
         f'<span class="swatch" style="background:{colour}"></span>{escape(run.label)}'
         for run, colour in zip(runs, run_colours(len(runs)), strict=True)
@@ -63,6 +64,7 @@ def _summary(run: Run) -> dict[str, str]:
         "worst agent's return": number(summary.worst_return) + who,
         "bytes sent per round": quantity(summary.bytes_per_round, BYTES),
         "agents' time outside training": share(summary.share_outside_training),
+        **{f"mean {name.replace('_', ' ')} (last)": number(value) for name, value in summary.exact.items()},
     }
 
 

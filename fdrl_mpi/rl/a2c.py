@@ -41,7 +41,8 @@ class A2C(OnPolicyLearner):
         )
         error = outputs[-1] - block.target
         np.multiply(error, settings.value_coefficient / n, out=d_outputs[-1])
-        self._pull_to_anchor(block.observations, outputs, n, d_outputs, d_free)
+        pulled = outputs[:-1], network.free, 1.0 / n, d_outputs[:-1], d_free
+        self._objective.pull(policy, block.observations, *pulled)
         network.backward(d_outputs, d_free, accumulate)
         gain = float(np.dot(block.advantage, policy.log_probability))
         return np.array([-gain, 0.5 * float(np.dot(error, error)), float(policy.entropy.sum())])

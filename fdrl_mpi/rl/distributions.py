@@ -10,6 +10,9 @@ import numpy as np
 from fdrl_mpi.arrays import ActionArray, FloatMatrix, FloatVector
 from fdrl_mpi.steps import ActionSpec
 
+PerSample = float | FloatVector
+"""One number for every sample, or an array, shape (n,), with one for each."""
+
 
 class Distribution(Protocol):
     """A family of action distributions; `evaluate` fills the attributes that `backward` uses.
@@ -46,9 +49,13 @@ class Distribution(Protocol):
         """Compute log-probability and entropy of `actions`."""
 
     def backward(
-        self, d_log_probability: FloatVector, d_entropy: float, d_outputs: FloatMatrix, d_free: FloatVector
+        self,
+        d_log_probability: FloatVector,
+        d_entropy: PerSample,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
     ) -> None:
-        """Write the derivatives by outputs and free parameters; `d_entropy` is the same for every sample."""
+        """Write the derivatives by outputs and free parameters of a loss, given its own by each sample's."""
 
     def kl_backward(
         self,
@@ -56,7 +63,7 @@ class Distribution(Protocol):
         free: FloatVector,
         anchor_outputs: FloatMatrix,
         anchor_free: FloatVector,
-        scale: float,
+        scale: PerSample,
         d_outputs: FloatMatrix,
         d_free: FloatVector,
     ) -> FloatVector:
@@ -68,10 +75,10 @@ class Distribution(Protocol):
             Of the policy.
         anchor_outputs, anchor_free : float32 arrays, shapes (size, n) and (num_free,)
             Of the policy it is to stay close to, which counts as a constant.
-        scale : float
+        scale : float, or float32 array, shape (n,)
             Weight of each sample's divergence in the loss.
         d_outputs, d_free : float32 arrays, shapes (size, n) and (num_free,)
-            The derivatives of ``scale * sum_i KL(anchor_i || policy_i)`` by `outputs` and `free` are added.
+            The derivatives of ``sum_i scale_i KL(anchor_i || policy_i)`` by `outputs` and `free` are added.
 
         Returns
         -------
@@ -138,12 +145,16 @@ class Categorical:
         self.entropy = np.negative(entropy, out=entropy)
 
     def backward(
-        self, d_log_probability: FloatVector, d_entropy: float, d_outputs: FloatMatrix, d_free: FloatVector
+        self,
+        d_log_probability: FloatVector,
+        d_entropy: PerSample,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
     ) -> None:
         """``d log p / d logit_j = [j chosen] - p_j`` and ``d H / d logit_j = -p_j (log p_j + H)``."""
         np.subtract(self._chosen, self._probability, out=d_outputs)
         np.multiply(d_outputs, d_log_probability, out=d_outputs)
-        if d_entropy != 0.0:
+        if isinstance(d_entropy, np.ndarray) or d_entropy != 0.0:
             slope = self._slope
             np.add(self._log, self.entropy, out=slope)
             np.multiply(slope, self._probability, out=slope)
@@ -156,7 +167,7 @@ class Categorical:
         free: FloatVector,
         anchor_outputs: FloatMatrix,
         anchor_free: FloatVector,
-        scale: float,
+        scale: PerSample,
         d_outputs: FloatMatrix,
         d_free: FloatVector,
     ) -> FloatVector:
@@ -218,7 +229,11 @@ class MultiCategorical:
             self.entropy += part.entropy
 
     def backward(
-        self, d_log_probability: FloatVector, d_entropy: float, d_outputs: FloatMatrix, d_free: FloatVector
+        self,
+        d_log_probability: FloatVector,
+        d_entropy: PerSample,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
     ) -> None:
         for part, rows in self._parts:
             part.backward(d_log_probability, d_entropy, d_outputs[rows], d_free)
@@ -229,7 +244,7 @@ class MultiCategorical:
         free: FloatVector,
         anchor_outputs: FloatMatrix,
         anchor_free: FloatVector,
-        scale: float,
+        scale: PerSample,
         d_outputs: FloatMatrix,
         d_free: FloatVector,
     ) -> FloatVector:
@@ -272,13 +287,17 @@ class DiagonalGaussian:
         self.entropy = np.full(len(actions), constant + 0.5 * self.num_free, np.float32)
 
     def backward(
-        self, d_log_probability: FloatVector, d_entropy: float, d_outputs: FloatMatrix, d_free: FloatVector
+        self,
+        d_log_probability: FloatVector,
+        d_entropy: PerSample,
+        d_outputs: FloatMatrix,
+        d_free: FloatVector,
     ) -> None:
         """``d log p / d mean = z / s``, ``d log p / d log s = z^2 - 1`` and ``d H / d log s = 1``."""
         weighted = np.multiply(self._score, d_log_probability)
         np.divide(weighted, self._deviation, out=d_outputs)
         d_free[:] = (weighted * self._score).sum(axis=1) - d_log_probability.sum()
-        d_free += d_entropy * len(d_log_probability)
+        d_free += _total(d_entropy, len(d_log_probability))
 
     def kl_backward(
         self,
@@ -286,7 +305,7 @@ class DiagonalGaussian:
         free: FloatVector,
         anchor_outputs: FloatMatrix,
         anchor_free: FloatVector,
-        scale: float,
+        scale: PerSample,
         d_outputs: FloatMatrix,
         d_free: FloatVector,
     ) -> FloatVector:
@@ -297,7 +316,7 @@ class DiagonalGaussian:
         log_ratio = 2.0 * (anchor_free - free)
         excess = np.expm1(log_ratio)  # s_a^2 / s^2 - 1
         d_outputs += scale * (score / deviation)
-        d_free -= scale * (outputs.shape[1] * excess + square.sum(axis=1))
+        d_free -= _total(scale, outputs.shape[1]) * excess + (square * scale).sum(axis=1)
         divergence: FloatVector = 0.5 * (np.add.reduce(square, axis=0) + (excess - log_ratio).sum())
         return divergence
 
@@ -307,6 +326,11 @@ def distribution_of(spec: ActionSpec) -> Distribution:
     if spec.kind == "discrete":
         return Categorical(spec.size)
     return MultiCategorical(spec.sizes) if spec.kind == "multi_discrete" else DiagonalGaussian(spec.size)
+
+
+def _total(values: PerSample, n: int) -> float:
+    """Add up a number of each of n samples."""
+    return float(values.sum()) if isinstance(values, np.ndarray) else n * values
 
 
 def _softmax(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fdrl_mpi.arrays import ActionArray, FloatMatrix, FloatVector, IntVector, State
+from fdrl_mpi.rl.exploration import linear_epsilon
 from fdrl_mpi.rl.hyperparameters import DQNConfig
 from fdrl_mpi.rl.learner import Budget, TrainStats
 from fdrl_mpi.rl.model import Greedy, NetworkFactory, describe_network, network_groups
@@ -189,7 +190,7 @@ class DQN:
         self._model.store()
         stats.means = {
             **dict(zip(self.means, (sums / max(stats.gradient_steps, 1)).tolist(), strict=True)),
-            "epsilon": self._epsilon(self._steps),
+            "epsilon": linear_epsilon(self._settings, self._steps),
         }
         return stats
 
@@ -241,7 +242,7 @@ class DQN:
     def _act(self, generator: np.random.Generator, stats: TrainStats) -> None:
         """Make the steps up to the next gradient, and remember them."""
         started, num_envs = perf_counter(), self._environment.num_envs
-        self._policy.epsilon.fill(self._epsilon(self._steps))
+        self._policy.epsilon.fill(linear_epsilon(self._settings, self._steps))
         self._rollout.collect(self._network, generator)
         stats.episodes += self._rollout.finished_episodes()
         places = self._replay.add(self._window.push(self._rollout))
@@ -250,11 +251,6 @@ class DQN:
         self._steps += self._cycle * num_envs
         stats.env_steps += self._cycle * num_envs
         stats.rollout_s += perf_counter() - started
-
-    def _epsilon(self, steps: int) -> float:
-        settings = self._settings
-        share = min(steps / settings.epsilon_steps, 1.0)
-        return settings.epsilon_start + share * (settings.epsilon_end - settings.epsilon_start)
 
     def _step(self, budget: Budget) -> FloatVector:
         """Follow the gradient of one batch; return its means."""

@@ -34,8 +34,12 @@ class EpisodeBatch:
 
     def finished(self) -> list[tuple[float, float]]:
         """List (return, length) of each episode."""
-        totals: DoubleArray = np.add.reduceat(self.rewards, self._starts(), dtype=np.float64)
-        return list(zip(totals.tolist(), self.lengths.astype(float).tolist(), strict=True))
+        return list(zip(self.totals(self.rewards).tolist(), self.lengths.astype(float).tolist(), strict=True))
+
+    def totals(self, values: FloatVector) -> DoubleArray:
+        """Add up a value of each step within each episode, shape (episodes,)."""
+        totals: DoubleArray = np.add.reduceat(values, self._starts(), dtype=np.float64)
+        return totals
 
     def rewards_to_go(self, gamma: float) -> FloatVector:
         """Compute ``sum_{t' >= t} gamma^(t' - t) r_t'`` within each episode, shape (n,)."""

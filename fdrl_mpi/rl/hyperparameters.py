@@ -79,8 +79,8 @@ class NetworkLearnerConfig(LearnerConfig, frozen=True, kw_only=True):
     share: Annotated[
         str | tuple[str, ...],
         about(
-            "what is federated: all, actor (what acts), trunk (the hidden layers), or names of layers; the "
-            "rest stays with the agent"
+            "what is federated: all, actor (what acts), trunk (the hidden layers), or names of towers "
+            "(critic), layers (actor.0) and their parts (actor.0.weight); the rest stays with the agent"
         ),
     ] = "all"
     engine: Annotated[
@@ -180,10 +180,20 @@ class SVRPGConfig(ReinforceConfig, frozen=True, kw_only=True, tag="svrpg"):
             "drawn anew, geometric with mean batch_episodes / num_envs + 1 (SCSG)"
         ),
     ] = 3
+    importance: Annotated[
+        Literal["trajectory", "step"],
+        about(
+            "weights of the correction: the product of an episode's ratios, which is unbiased, or the ratio "
+            "of each step alone as in FedPG-BR's program, which is biased"
+        ),
+    ] = "trajectory"
     ratio_range: Annotated[
         Positive,
-        about("the inner loop ends where the mean importance ratio is farther from 1"),
-    ] = 0.005
+        about(
+            "the inner loop ends where the root mean square of an episode's weight less 1 is larger; with "
+            "importance = step where the mean ratio is farther from 1, which measures sampling noise"
+        ),
+    ] = 0.5
 
 
 class QNetworkConfig(PerceptronConfig, frozen=True, kw_only=True):
@@ -247,7 +257,7 @@ class QLearningConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_learning"
 class TDConfig(LearnerConfig, frozen=True, kw_only=True, tag="td"):
     """TD(0) of state values (Sutton 1988), for processes without choices."""
 
-    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 100
+    budget: Annotated[Count, about("environment steps of one agent in one round", "steps")] = 1000
     lr: Annotated[float, Meta(gt=0.0, lt=1.0), about("step size")] = 0.05
 
 
@@ -297,3 +307,9 @@ def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:
     counted_in_steps = ("train_every", "target_every", "epsilon_steps", "batch_episodes")
     scaled = {name: times * getattr(learner, name) for name in counted_in_steps if hasattr(learner, name)}
     return replace(learner, **scaled) if times > 1 else learner
+
+
+def settled(learner: LearnerConfig) -> LearnerConfig:
+    """Let a learner explore from its first step as it does when its schedule has come to the end."""
+    end = getattr(learner, "epsilon_end", None)
+    return learner if end is None else replace(learner, epsilon_start=end)

@@ -18,7 +18,7 @@ class Budget:
         Environment steps, all environments of the agent together; of learners that learn from whole episodes,
         episodes; of exact ones, sweeps over all states.
     lr : float
-        Step size of the optimiser in this round.
+        Step size of the optimiser in this round; exact learners keep a step size of their own.
     generator : numpy.random.Generator
         Source of every draw of the round.
     """

@@ -1,6 +1,6 @@
 """What acts: a learner's parameters in one flat buffer, and the policy they stand for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -156,6 +156,13 @@ def describe_convolutions(shape: NetworkShape) -> dict[str, Any] | None:
     }
 
 
+def _parts(pieces: Iterable[str]) -> list[str]:
+    """List the names of pieces after the towers and layers they belong to: a, a.0, a.0.bias."""
+    words = [piece.split(".") for piece in pieces]
+    parts = {".".join(some[:depth]): None for some in words for depth in range(1, len(some) + 1)}
+    return list(parts)
+
+
 def shared_columns(model: Model, share: str | Sequence[str]) -> list[slice]:
     """Choose the coordinates of a model that are federated.
 
@@ -184,7 +191,7 @@ def shared_columns(model: Model, share: str | Sequence[str]) -> list[slice]:
         if not members:
             raise ValueError(
                 f"learner.share names {name!r}, which is no part of this network. It has: "
-                f"all, {', '.join([*model.groups, *model.pieces])}"
+                f"{', '.join(dict.fromkeys(['all', *model.groups, *_parts(model.pieces)]))}"
             )
         chosen |= members
     columns: list[slice] = []

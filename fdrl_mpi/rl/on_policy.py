@@ -165,24 +165,6 @@ class OnPolicyLearner(ABC):
         next_values[cut] = np.concatenate(blocks)[: len(final)]
         return next_values
 
-    def _pull_to_anchor(
-        self,
-        observations: FloatMatrix,
-        outputs: FloatMatrix,
-        n: int,
-        d_outputs: FloatMatrix,
-        d_free: FloatVector,
-    ) -> None:
-        """Add the derivative of the divergence from the anchor's policy, a mean over `n` samples."""
-        objective, free = self._objective, self._network.free
-        if objective.anchor_model is not None:
-            anchor = objective.anchor_model.network
-            scale = objective.kl_coefficient / n
-            theirs = anchor.forward(observations)
-            self._distribution.kl_backward(
-                outputs[:-1], free, theirs[:-1], anchor.free, scale, d_outputs[:-1], d_free
-            )
-
 
 def normalise(blocks: list[FloatVector], n: int) -> None:
     """Give the advantages of one batch zero mean and unit deviation, in place."""

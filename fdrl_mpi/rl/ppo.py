@@ -99,7 +99,8 @@ class PPO(OnPolicyLearner):
         value_range = settings.clip_range if settings.clip_value else inf
         error = value_error(outputs[-1], block.value, block.target, value_range)
         np.multiply(error, settings.value_coefficient / n, out=d_outputs[-1])
-        self._pull_to_anchor(block.observations, outputs, n, d_outputs, d_free)
+        pulled = outputs[:-1], network.free, 1.0 / n, d_outputs[:-1], d_free
+        self._objective.pull(policy, block.observations, *pulled)
         network.backward(d_outputs, d_free, accumulate)
         if not measured:
             return 0.0

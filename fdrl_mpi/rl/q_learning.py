@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector, IntVector, State
+from fdrl_mpi.rl.exploration import linear_epsilon
 from fdrl_mpi.rl.hyperparameters import QLearningConfig
 from fdrl_mpi.rl.learner import Budget, TrainStats
 from fdrl_mpi.rl.model import NetworkFactory
@@ -20,8 +21,10 @@ from fdrl_mpi.rl.table import States, TableModel, check_finite, initial_table
 
 CHUNK = 64
 """Steps whose exploration is drawn at once."""
-SMALLEST_LOG_WEIGHT = -60.0
-"""Weights of coordinates stay above exp of this: products with float32 values neither vanish nor overflow."""
+LARGEST_LOG_WEIGHT = 100.0
+"""Logarithm of the weight from which on more visits count no more."""
+LOG_UNIT = 70.0
+"""Weights are divided by exp of this: float32 holds them then, their products with values, and squares."""
 
 
 class QLearning:
@@ -41,6 +44,7 @@ class QLearning:
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
     unit: ClassVar[str] = "steps"
     _actions: IntVector
+    _explored: IntVector
 
     def __init__(
         self,
@@ -52,7 +56,6 @@ class QLearning:
         self._settings, self._environment = settings, environment
         self._model, self._table, self.params = model, model.table, model.params
         self._visits: DoubleArray = np.zeros(len(model.params))
-        self._work = 0
         self._lr = settings.lr
         self.restart()
 
@@ -84,31 +87,34 @@ class QLearning:
         """Step and update until the budget is spent."""
         stats, num_envs = TrainStats(), self._environment.num_envs
         self._visits.fill(0.0)
-        self._work, self._lr = budget.work // num_envs * num_envs, budget.lr
+        self._lr = budget.lr
         stats.means = self._error()
-        self._states.begin_round(budget.generator)
-        errors = 0.0
+        states = self._states
+        states.begin_round(budget.generator)
         for t in range(budget.work // num_envs):
             if t % CHUNK == 0:
-                explored = self._explored(budget.generator)
+                explored = self._draw_explored(budget.generator)
             if t == 0:
-                self._actions = self._behave(explored[0])
-            first, actions = self._states.current.copy(), self._actions
-            stats.episodes += self._states.step(actions)
-            self._actions = self._behave(explored[t % CHUNK + 1])
-            errors += self._update(first, actions)
+                self._actions = self._behave(explored[0], states.current)
+            first, actions = states.current.copy(), self._actions
+            stats.episodes += states.step(actions)
+            self._explored = explored[t % CHUNK + 1]
+            self._actions = self._behave(self._explored, states.current)
+            self._update(first, actions)
             self._steps += num_envs
-        stats.env_steps = self._work
-        stats.gradient_steps = self._work // num_envs
+        stats.gradient_steps = budget.work // num_envs
+        stats.env_steps = stats.gradient_steps * num_envs
         return stats
 
     def coordinate_weights(self) -> FloatVector:
-        """Weigh each entry by ``(1 - lr)^-visits``, divided by its largest possible value.
+        """Weigh each entry by ``(1 - lr)^-visits``, times a constant that all agents share.
 
-        Woo et al., ICML 2023, equation 13.
+        Woo et al., ICML 2023, equation 13: of an entry's weights only the ratios between agents count. They
+        are exact up to ``100 / -log(1 - lr)`` visits in a round, 949 with lr = 0.1; entries with more weigh
+        as if they had no more.
         """
-        log_weight = (self._work - self._visits) * np.log1p(-self._lr)
-        weights: FloatVector = np.exp(np.maximum(log_weight, SMALLEST_LOG_WEIGHT)).astype(np.float32)
+        log_weight = np.minimum(-np.log1p(-self._lr) * self._visits, LARGEST_LOG_WEIGHT)
+        weights: FloatVector = np.exp(log_weight - LOG_UNIT).astype(np.float32)
         return weights
 
     def restart(self) -> None:
@@ -126,7 +132,7 @@ class QLearning:
         self._states.set_state(state["states"])
         self._steps = int(state["steps"])
 
-    def _update(self, first: IntVector, actions: IntVector) -> float:
+    def _update(self, first: IntVector, actions: IntVector) -> None:
         """Move the entries that were visited towards ``r + gamma (1 - terminated) V(s')``."""
         states, settings = self._states, self._settings
         targets = self._following_values() * np.float32(settings.gamma)
@@ -135,31 +141,33 @@ class QLearning:
         pairs = first * self._table.shape[1] + actions
         if len(pairs) == 1:
             pair = int(pairs[0])
-            error = float(targets[0] - self.params[pair])
-            self.params[pair] += self._lr * error
+            self.params[pair] += self._lr * float(targets[0] - self.params[pair])
             self._visits[pair] += 1.0
-            return error
+            return
         visits = np.bincount(pairs, minlength=len(self.params))
         seen = visits.nonzero()[0]
         mean = np.bincount(pairs, targets, len(self.params))[seen] / visits[seen]
         share = 1.0 - (1.0 - self._lr) ** visits[seen]
         self.params[seen] += (share * (mean - self.params[seen])).astype(np.float32)
         self._visits += visits
-        return 0.0
 
     def _following_values(self) -> FloatVector:
-        """Value the states that were reached, by the method's own policy."""
-        rows: FloatVector = self._table[self._states.following]
-        if self._settings.method == "q_learning":
+        """Value the states that were reached, by the method's own policy.
+
+        An episode that was cut goes on beyond its end: there SARSA takes the action it would have played.
+        """
+        settings, following = self._settings, self._states.following
+        rows: FloatVector = self._table[following]
+        if settings.method == "q_learning":
             best: FloatVector = np.maximum.reduce(rows, axis=1)
             return best
-        if self._settings.method == "sarsa":
-            return rows[np.arange(len(rows)), self._actions]
-        epsilon = 1.0 if self._settings.behaviour == "uniform" else self._epsilon()
+        if settings.method == "sarsa" or settings.behaviour == "fixed":
+            return rows[np.arange(len(rows)), self._behave(self._explored, following)]
+        epsilon = 1.0 if settings.behaviour == "uniform" else linear_epsilon(settings, self._steps)
         values: FloatVector = (1.0 - epsilon) * rows.max(axis=1) + epsilon * rows.mean(axis=1)
         return values
 
-    def _explored(self, generator: np.random.Generator) -> IntVector:
+    def _draw_explored(self, generator: np.random.Generator) -> IntVector:
         """Draw an action for each step of a chunk and one more; -1 where it is to be the best."""
         shape = (CHUNK + 1, self._environment.num_envs)
         if self._settings.behaviour == "fixed":
@@ -167,20 +175,15 @@ class QLearning:
             return np.broadcast_to(fixed, shape)
         chosen: IntVector = generator.integers(self._table.shape[1], size=shape)
         if self._settings.behaviour == "epsilon_greedy":
-            chosen[generator.random(shape) >= self._epsilon()] = -1
+            chosen[generator.random(shape) >= linear_epsilon(self._settings, self._steps)] = -1
         return chosen
 
-    def _behave(self, explored: IntVector) -> IntVector:
-        """Choose the actions of the next step."""
+    def _behave(self, explored: IntVector, states: IntVector) -> IntVector:
+        """Choose an action in each of `states`."""
         if self._settings.behaviour != "epsilon_greedy":
             return explored
-        best: IntVector = self._table[self._states.current].argmax(axis=1)
+        best: IntVector = self._table[states].argmax(axis=1)
         return np.where(explored < 0, best, explored)
-
-    def _epsilon(self) -> float:
-        settings = self._settings
-        share = min(self._steps / settings.epsilon_steps, 1.0)
-        return settings.epsilon_start + share * (settings.epsilon_end - settings.epsilon_start)
 
     def _error(self) -> dict[str, float]:
         """Measure how far the table is from the optimal one, where that is known."""

@@ -134,27 +134,33 @@ class Reinforce:
         if settings.baseline == "episode":
             credits = batch.whitened(credits, EPSILON)
         elif settings.baseline == "batch":
-            credits = (credits - credits.mean()) / (credits.std() + np.float32(EPSILON))
+            deviation = credits.std(ddof=min(len(credits) - 1, 1))
+            credits = (credits - credits.mean()) / (deviation + np.float32(EPSILON))
         return credits
 
-    def differentiate(self, batch: EpisodeBatch, sums: DoubleArray, ratio: FloatVector | None = None) -> None:
+    def differentiate(
+        self, batch: EpisodeBatch, sums: DoubleArray, importance: FloatVector | None = None
+    ) -> None:
         """Fill the network's gradient with that of a batch's loss; add means to `sums`.
 
-        The loss is ``-sum_t w_t c_t log pi(a_t | o_t) / n``, c being the credit less the baseline, w the
-        importance `ratio` or 1, and n the number of steps, or of episodes.
+        The loss is ``sum_t w_t l_t / n`` with ``l_t = -c_t log pi(a_t | o_t)`` less the entropy bonus, plus
+        the value loss and the divergence from the anchor. c is the credit less the baseline, w the
+        `importance` of the step, or 1, and n the number of steps, or of episodes.
         """
-        settings = self._settings
-        credits = self.credits(batch) if ratio is None else self.credits(batch) * ratio
-        n = len(credits) if settings.mean_over == "steps" else len(batch.lengths)
+        credits = self.credits(batch)
+        n = len(credits) if self._settings.mean_over == "steps" else len(batch.lengths)
+        weights: FloatVector = np.ones_like(credits) if importance is None else importance.astype(np.float32)
+        weights = weights / np.float32(n)
         for number, rows in enumerate(slices(len(credits), BLOCK_ROWS)):
-            block = batch.observations[rows], batch.actions[rows], credits[rows]
-            sums[:3] += self._block_gradient(*block, 1.0 / n, number > 0)
+            block = batch.observations[rows], batch.actions[rows], credits[rows], weights[rows]
+            sums[:3] += self._block_gradient(*block, number > 0)
 
     def log_probability(self, batch: EpisodeBatch) -> FloatVector:
         """Compute the log-probability of each step under the network as it is, shape (n,)."""
         found: list[FloatVector] = []
         for rows in slices(len(batch.rewards), BLOCK_ROWS):
-            observations, actions, count = _padded(batch.observations[rows], batch.actions[rows])
+            count = len(batch.rewards[rows])
+            observations, actions = _padded(batch.observations[rows], batch.actions[rows])
             outputs = self._network.forward(observations)[: self._num_outputs]
             self._distribution.evaluate(outputs, self._network.free, actions)
             found.append(self._distribution.log_probability[:count].copy())
@@ -169,56 +175,46 @@ class Reinforce:
         observations: FloatMatrix,
         actions: FloatMatrix,
         credits: FloatVector,
-        scale: float,
+        weights: FloatVector,
         accumulate: bool,
     ) -> DoubleArray:
-        """Differentiate the loss by the outputs of one block; return its part of the first three means."""
-        settings, network, policy, acting = (
-            self._settings,
-            self._network,
-            self._distribution,
-            self._num_outputs,
-        )
-        observations, actions, count = _padded(observations, actions)
+        """Differentiate the loss by the outputs of one block; return its part of the first three means.
+
+        `weights` are those of the steps in the mean, shape (rows,).
+        """
+        settings, network, policy = self._settings, self._network, self._distribution
+        acting, count = self._num_outputs, len(credits)
+        observations, actions, weight = _padded(observations, actions, weights)
         outputs = network.forward(observations)
         policy.evaluate(outputs[:acting], network.free, actions)
         d_outputs, d_free = np.zeros_like(outputs), np.zeros_like(network.free)
-        d_log_probability: FloatVector = np.zeros(len(observations), np.float32)
         value_loss = 0.0
         if settings.baseline == "value":
             error = outputs[-1, :count] - credits
             credits = -error
-            value_loss = 0.5 * float(np.dot(error, error))
-            d_outputs[-1, :count] = error * np.float32(settings.value_coefficient * scale)
-        d_log_probability[:count] = credits * np.float32(-scale)
-        d_entropy = -settings.entropy_coefficient * scale
+            value_loss = 0.5 * float(np.dot(error * error, weights))
+            d_outputs[-1, :count] = error * weights * np.float32(settings.value_coefficient)
+        d_log_probability = np.zeros_like(weight)
+        np.multiply(credits, -weights, out=d_log_probability[:count])
+        d_entropy = -settings.entropy_coefficient * weight
         policy.backward(d_log_probability, d_entropy, d_outputs[:acting], d_free)
-        d_outputs[:, count:] = 0.0
-        d_free -= d_entropy * (len(observations) - count)
-        anchor = self._objective.anchor_model
-        if anchor is not None:
-            theirs, pull = anchor.network.forward(observations), self._objective.kl_coefficient * scale
-            policy.kl_backward(
-                outputs[:acting, :count],
-                network.free,
-                theirs[:acting, :count],
-                anchor.network.free,
-                pull,
-                d_outputs[:acting, :count],
-                d_free,
-            )
+        pulled = outputs[:acting], network.free, weight, d_outputs[:acting], d_free
+        self._objective.pull(policy, observations, *pulled)
         network.backward(d_outputs, d_free, accumulate)
-        gain = float(np.dot(credits, policy.log_probability[:count]))
-        return scale * np.array([-gain, value_loss, float(policy.entropy[:count].sum())])
+        loss = float(np.dot(policy.log_probability, d_log_probability))
+        return np.array([loss, value_loss, float(np.dot(policy.entropy, weight))])
 
 
-def _padded(observations: FloatMatrix, actions: FloatMatrix) -> tuple[FloatMatrix, FloatMatrix, int]:
-    """Fill a block up to a power of two with zeros: a network keeps arrays for each number of rows."""
-    count = len(observations)
+def _padded(*columns: FloatMatrix) -> tuple[FloatMatrix, ...]:
+    """Fill the columns of a block up to a power of two with zeros.
+
+    A network keeps arrays for each number of rows.
+    """
+    count = len(columns[0])
     rows = 1 << max(int(np.ceil(log2(count))), 5)
     if rows == count:
-        return observations, actions, count
-    padded = np.zeros((rows, observations.shape[1]), np.float32)
-    chosen = np.zeros((rows, *actions.shape[1:]), actions.dtype)
-    padded[:count], chosen[:count] = observations, actions
-    return padded, chosen, count
+        return columns
+    padded = [np.zeros((rows, *column.shape[1:]), column.dtype) for column in columns]
+    for new, column in zip(padded, columns, strict=True):
+        new[:count] = column
+    return tuple(padded)

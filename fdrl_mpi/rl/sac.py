@@ -10,7 +10,6 @@ the actor steps more rarely than its critics.
 """
 
 from dataclasses import dataclass
-from math import exp
 from time import perf_counter
 from typing import ClassVar
 
@@ -157,8 +156,8 @@ class SAC:
 
     @property
     def _alpha(self) -> float:
-        """The temperature."""
-        return exp(self._model.log_alpha[0])
+        """The temperature; infinite where its logarithm has diverged, which makes the losses so."""
+        return float(np.exp(np.float64(self._model.log_alpha[0])))
 
     def _optimiser(self, network: Network) -> Optimiser:
         return network.optimiser(self._settings.optimiser, SMALL_EPSILON)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fdrl_mpi.aggregation.mean import Mean
+from fdrl_mpi.aggregation.mean import CoordinateMean, Mean
 from fdrl_mpi.aggregation.server import Average
 from fdrl_mpi.aggregation.views import Received, Stack, Sum, View
 from fdrl_mpi.streams import stream
@@ -127,3 +127,11 @@ def test_the_averaging_server_takes_the_aggregate_as_the_next_model() -> None:
     params, aggregate = np.zeros(3, np.float32), np.array([1.0, 2.0, 3.0], np.float32)
     assert Average().step(params, aggregate, slice(None)) is aggregate
     np.testing.assert_array_equal(params, 0.0)
+
+
+def test_each_coordinate_is_averaged_by_its_own_weights() -> None:
+    """Tables (2, 6, 7) and (4, 10, 9), weighed 1, 0, 0 and 3, 2, 0: means 14/4, 20/2, and nothing."""
+    rows = np.array([[2, 1, 0, 0, 0, 0], [12, 3, 20, 2, 0, 0]], np.float32)
+    for received in _views(rows, np.ones(2, np.float32)):
+        pairs = CoordinateMean().aggregate(received)
+        np.testing.assert_array_equal(pairs, [3.5, 2.0, 10.0, 1.0, 0.0, 0.0])

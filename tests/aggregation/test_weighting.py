@@ -2,7 +2,7 @@
 
 import pytest
 
-from fdrl_mpi.aggregation.weighting import WEIGHTINGS
+from fdrl_mpi.aggregation.weighting import WEIGHTINGS, largest_weight
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,12 @@ def test_every_weighting_gives_a_float_that_is_not_negative() -> None:
             weight = weighting(*agent)
             assert isinstance(weight, float)
             assert weight >= 0.0
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_weight_stays_below_its_bound_or_has_none(name: str) -> None:
+    if name in ("episodes", "returns"):
+        with pytest.raises(ValueError, match="no public bound"):
+            largest_weight(name, 64)
+    else:
+        assert WEIGHTINGS[name](64, 64, 1e9) <= largest_weight(name, 64)

@@ -71,6 +71,12 @@ def test_dry_run_writes_nothing(finish, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_says_in_numbers_what_would_run_and_travel(finish):
+    ended = finish(2, "--rounds", "1", "--learner.share", "trunk", "--dry-run")
+    assert ": 1 agent, 1 round of " in ended.stdout
+    assert "of the parameters travel" in ended.stdout
+
+
 def test_run_directory_with_other_files_is_refused(finish, tmp_path):
     (tmp_path / "runs/cartpole").mkdir(parents=True)
     (tmp_path / "runs/cartpole/thesis.txt").write_text("years of work")

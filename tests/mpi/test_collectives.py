@@ -163,6 +163,13 @@ def test_bytes_are_counted_where_they_are_sent(world, on_all_ranks, one_node):
     on_all_ranks(counted == expected, f"counted {counted}, expected {expected}")
 
 
+def test_an_absent_agent_hands_in_no_bytes(world, on_all_ranks, one_node):
+    collective, weights = _make(world, "node", 100), _weights("one absent", world.num_agents)
+    _publish(collective, world, weights)
+    present = sum(weights[agent - 1] for agent in world.agents)
+    on_all_ranks(collective.traffic.take().sent_bytes == 400 * present)
+
+
 @pytest.mark.parametrize("fan_out", [2, 3, 8])
 @pytest.mark.parametrize("d", [1, 100_003])
 def test_tree_of_any_fan_out_over_any_nodes_forms_the_mean(world, on_all_ranks, several_nodes, fan_out, d):

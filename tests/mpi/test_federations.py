@@ -98,10 +98,23 @@ def test_whatever_travels_equals_the_oracle(world, on_all_ranks, run_dir, federa
     on_all_ranks(np.array_equal(model_of(config, 4), expected), federation)
 
 
-@pytest.mark.parametrize("collective", ["node", "tree", "gather", "allreduce"])
-@pytest.mark.parametrize("federation", ["gradient", "scaffold with adam", "names"])
+@pytest.mark.parametrize("learner", ["a2c", "reinforce", "dqn", "sac"])
+def test_gradients_of_every_learner_move_the_model_as_in_the_oracle(world, on_all_ranks, run_dir, learner):
+    own = {"learner.federate_target": "false"} if learner in ("dqn", "sac") else {}
+    config = _config(run_dir, learner, FEDERATIONS["gradient"] | own, comm__collective="node")
+    on_all_ranks(run_to_end(world, config) == 0)
+    expected = oracle(config, world.num_agents)
+    on_all_ranks(np.array_equal(model_of(config, 4), expected))
+    on_all_ranks(not np.array_equal(model_of(config, 2), expected), "the model moves")
+
+
+@pytest.mark.parametrize("collective", ["node", "tree", "gather", "allreduce", "secure_ring"])
+@pytest.mark.parametrize("federation", ["difference", "gradient", "scaffold with adam", "names"])
 def test_what_travels_does_not_depend_on_how_it_travels(world, on_all_ranks, run_dir, federation, collective):
-    config = _config(run_dir, "ppo", FEDERATIONS[federation], rounds="1", comm__collective=collective)
+    if collective == "secure_ring" and world.size < 4:
+        pytest.skip("a sum of so few is no secret")
+    changes = FEDERATIONS[federation] | {"comm.secure.ring_degree": "1"}
+    config = _config(run_dir, "ppo", changes, rounds="1", comm__collective=collective)
     on_all_ranks(run_to_end(world, config) == 0)
     on_all_ranks(_near(model_of(config, 1), oracle(config, world.num_agents)))
 

@@ -318,3 +318,23 @@ def test_unreadable_record_is_kept_aside_and_a_new_one_goes_on(world, on_all_ran
         on_all_ranks(kept == [2, 3, 4, 5, 6], f"rounds {kept}")
     else:
         on_all_ranks(True)
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_run_that_breaks_names_the_last_round_done(world, on_all_ranks, run_dir, monkeypatch, is_resumed):
+    """Behind the last round, and before the first one after a resumption."""
+
+    def breaks(*arguments):
+        raise RuntimeError("broken")
+
+    if is_resumed:
+        on_all_ranks(_run(world, _config(run_dir, rounds="2")) == 0)
+        monkeypatch.setattr(synchronous.SynchronousRun, "_whole", breaks)
+    else:
+        monkeypatch.setattr(synchronous, "End", breaks)
+    with pytest.raises(RuntimeError, match="broken"):
+        _run(world, _config(run_dir, rounds="4" if is_resumed else "2"))
+    monkeypatch.undo()
+    world.barrier()
+    verdict = Verdict.read(f"{run_dir}/run/verdict.json")
+    on_all_ranks((verdict.outcome, verdict.round) == ("failed", 2), str(verdict))

@@ -100,10 +100,17 @@ def test_copying_needs_a_run_and_an_empty_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("final", [12.5, None])
 def test_a_verdict_is_read_as_it_was_written(tmp_path: Path, final: float | None) -> None:
     run = RunDirectory(tmp_path)
-    verdict = Verdict("stopped", 7, 100, "time limit", final, 3.25)
+    verdict = Verdict("stopped", 7, 100, "time limit", final, 3.25, {"table_error": 0.125})
     run.write_verdict(verdict)
     assert Verdict.read(run.verdict) == verdict
     assert json.loads(run.verdict.read_text())["outcome"] == "stopped"
+
+
+def test_a_verdict_without_exact_measures_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "verdict.json"
+    entries = {"outcome": "finished", "round": 1, "rounds": 1, "reason": "", "wall_s": 2.0}
+    path.write_text(json.dumps(entries | {"final_evaluation_return": None}))
+    assert Verdict.read(path).exact == {}
 
 
 def test_a_return_that_is_not_finite_is_no_return(tmp_path: Path) -> None:

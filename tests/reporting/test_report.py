@@ -12,6 +12,7 @@ import pytest
 
 from fdrl_mpi.record.metrics import MetricsRecord
 from fdrl_mpi.report import main
+from fdrl_mpi.reporting.learning import draw_learning_curve
 from fdrl_mpi.reporting.runs import load_run
 from fdrl_mpi.reporting.worlds import normalised, shown
 
@@ -28,14 +29,14 @@ def image_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def assert_complete(page: Path) -> None:
+def assert_complete(page: Path, expected: set[str] = FIGURES) -> None:
     """Check that the page brings everything along, and that its figures lie beside it."""
     html = page.read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|@import|url\(", html)
     sources = re.findall(r'src="([^"]{22})', html)
-    assert sources == ["data:image/png;base64,"] * len(FIGURES)
+    assert sources == ["data:image/png;base64,"] * len(expected)
     figures = {path.name: image_size(path) for path in (page.parent / "figures").iterdir()}
-    assert figures.keys() == FIGURES
+    assert figures.keys() == expected
     assert all(width == 1500 and height > 100 for width, height in figures.values())
 
 
@@ -99,6 +100,42 @@ def test_rounds_without_any_value_leave_gaps(tmp_path: Path) -> None:
     assert main([str(tmp_path)]) == 0
     assert_complete(tmp_path / "report.html")
     assert "-3.25 (agent 2)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_exact_measures_have_a_figure_and_a_row(make_run: MakeRun, tmp_path: Path) -> None:
+    record = MetricsRecord(tmp_path / "metrics.h5", [1, 2], {}, {})
+    for round in range(1, 4):
+        values = {"table_error": np.array([0.25, 0.75]) / round, "env_steps": np.zeros(2)}
+        record.append(round, {"present": np.ones(2), "end_wall_s": float(round)} | values)
+    record.write()
+    assert main([str(tmp_path), str(make_run()), "--out", str(tmp_path / "two.html")]) == 0
+    assert_complete(tmp_path / "two.html", FIGURES | {"table_error.png"})
+    html = (tmp_path / "two.html").read_text(encoding="utf-8")
+    assert '<th scope="row">mean table error (last)</th><td>0.1667</td><td>–</td>' in html
+    assert html.index("Error of the table") < html.index("Learning curve")
+
+
+def test_errors_that_fall_far_have_a_logarithmic_axis_with_plain_numbers(tmp_path: Path) -> None:
+    for name, last in (("far", 0.001), ("near", 0.1), ("to zero", 0.0)):
+        (tmp_path / name).mkdir()
+        record = MetricsRecord(tmp_path / name / "metrics.h5", [1], {}, {})
+        for round, error in enumerate((1.0, last), 1):
+            record.append(round, {"table_error": np.array([error])})
+        record.write()
+        axes = draw_learning_curve([load_run(tmp_path / name)], "table_error").axes
+        assert {each.get_yscale() for each in axes} == {"log" if last == 0.001 else "linear"}
+        labels = " ".join(label.get_text() for label in axes[0].get_yticklabels())
+        assert "$" not in labels
+        assert name != "far" or "0.001 0.01 0.1 1" in labels
+
+
+def test_costs_that_a_run_does_not_have_are_named(tmp_path: Path) -> None:
+    record = MetricsRecord(tmp_path / "metrics.h5", [1], {}, {})
+    record.append(1, {"exact_return": np.ones(1), "env_steps": np.zeros(1), "sent_bytes": np.ones(1)})
+    record.write()
+    _, steps, _, moved = draw_learning_curve([load_run(tmp_path)], "exact_return").axes
+    assert steps.get_xlabel().endswith(f"\nno environment steps: {tmp_path.name}")
+    assert "no bytes" not in moved.get_xlabel()
 
 
 def test_texts_of_a_run_are_escaped(make_run: MakeRun) -> None:

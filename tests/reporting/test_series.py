@@ -6,6 +6,7 @@ import pytest
 from fdrl_mpi.record.metrics_file import Metrics
 from fdrl_mpi.record.variables import VARIABLES
 from fdrl_mpi.reporting.series import (
+    exact_measures,
     last_evaluation,
     learning_curve,
     mean_of_present,
@@ -95,6 +96,21 @@ def test_summary_agrees_with_a_count_by_hand() -> None:
     assert summary.share_outside_training == pytest.approx(1.0 - 2.9 / 4.0)  # of 1 + 1 + 2 seconds
     assert (summary.evaluated_round, summary.mean_return) == (3, 8.0)
     assert (summary.worst_return, summary.worst_agent) == (8.0, 1)
+    assert summary.exact == {}
+
+
+def test_curve_of_an_error_has_the_largest_as_its_worst() -> None:
+    errors = metrics(3, 2, table_error=[[0.5, 0.25], [NAN, NAN], [0.125, NAN]], env_steps=[[1, 1]] * 3)
+    curve = learning_curve(errors, "table_error")
+    np.testing.assert_array_equal(curve.rounds, [1, 3])
+    np.testing.assert_array_equal(curve.env_steps, [2, 6])
+    np.testing.assert_array_equal(curve.mean, [0.375, 0.125])
+    np.testing.assert_array_equal(curve.worst, [0.5, 0.125])
+    np.testing.assert_array_equal(
+        learning_curve(metrics(1, 2, exact_return=[1, 3]), "exact_return").worst, [1]
+    )
+    assert exact_measures(errors) == ["table_error"]
+    assert summarise(errors).exact == {"table_error": 0.125}
 
 
 @pytest.mark.parametrize("num_rounds", [0, 2])

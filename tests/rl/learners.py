@@ -35,3 +35,20 @@ def flat(state: dict, path: str = "") -> dict[str, np.ndarray]:
         else:
             leaves[path + name] = np.asarray(value)
     return leaves
+
+
+def check_resume(overrides: dict[str, str], engine: str) -> Learner:
+    """Train for two rounds, go on from the state, and for two more with both; return the unbroken learner."""
+    config, unbroken = make_learner(overrides, engine)
+    _, resumed = make_learner(overrides, engine)
+    for round in (1, 2):
+        unbroken.train(budget(config, round))
+    resumed.set_state(unbroken.get_state())
+    for learner in (unbroken, resumed):
+        for round in (3, 4):
+            learner.train(budget(config, round))
+    ours, theirs = flat(unbroken.get_state()), flat(resumed.get_state())
+    assert ours.keys() == theirs.keys()
+    for path, leaf in ours.items():
+        np.testing.assert_array_equal(leaf, theirs[path], err_msg=path)
+    return unbroken

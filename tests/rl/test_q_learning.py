@@ -21,6 +21,19 @@ def _learner(**options: str) -> QLearning:
     return learner
 
 
+def _trained(overrides: dict[str, str]) -> QLearning:
+    """Train for long, with small steps in 200 environments at once."""
+    many = {
+        "environment.num_envs": "200",
+        "learner.lr": "0.005",
+        "environment.kwargs": "{max_episode_steps = 1000}",
+    }
+    config, learner = make_learner(RANDOM | many | overrides)
+    for round in range(1, 5):
+        learner.train(budget(config, round, work=200_000))
+    return learner
+
+
 def test_one_update_by_hand() -> None:
     """Q(0, 1) = 1, reward 3, the best of state 2 is 5: 1 + 0.1 (3 + 0.9 * 5 - 1) = 1.65."""
     learner = _learner()
@@ -50,15 +63,7 @@ def test_equal_pairs_move_as_if_one_after_another() -> None:
 
 def test_many_environments_find_the_optimal_table() -> None:
     """200 environments, uniform behaviour, falling steps: within 2 % of the exact table."""
-    overrides = RANDOM | {
-        "environment.num_envs": "200",
-        "learner.behaviour": "uniform",
-        "learner.lr": "0.005",
-        "environment.kwargs": "{max_episode_steps = 1000}",
-    }
-    config, learner = make_learner(overrides)
-    for round in range(1, 5):
-        learner.train(budget(config, round, work=200_000))
+    learner = _trained({"learner.behaviour": "uniform"})
     process = learner._environment
     assert isinstance(process, KnownProcess)
     exact = optimal_action_values(process.kernels[0], process.rewards_table, 0.9)
@@ -68,16 +73,7 @@ def test_many_environments_find_the_optimal_table() -> None:
 def test_sarsa_with_uniform_behaviour_values_the_uniform_policy() -> None:
     """Its fixed point solves ``Q = r + gamma P mean_a Q``: within 3 %; expected SARSA's is the same."""
     for method in ("sarsa", "expected_sarsa"):
-        overrides = RANDOM | {
-            "environment.num_envs": "200",
-            "learner.method": method,
-            "learner.behaviour": "uniform",
-            "learner.lr": "0.005",
-            "environment.kwargs": "{max_episode_steps = 1000}",
-        }
-        config, learner = make_learner(overrides)
-        for round in range(1, 5):
-            learner.train(budget(config, round, work=200_000))
+        learner = _trained({"learner.method": method, "learner.behaviour": "uniform"})
         process = learner._environment
         assert isinstance(process, KnownProcess)
         kernel = process.kernels[0].reshape(25, 5).repeat(5, axis=1) / 5.0
@@ -85,15 +81,55 @@ def test_sarsa_with_uniform_behaviour_values_the_uniform_policy() -> None:
         np.testing.assert_allclose(learner.params, exact, rtol=0.03)
 
 
-def test_weights_grow_with_visits_and_never_overflow() -> None:
-    """``(1 - lr)^-N`` over its largest value: 1 for an entry that had all steps, and never 0."""
+def test_weights_of_a_round_have_the_ratios_of_the_paper() -> None:
+    """1000 steps, lr 0.1: an entry with n visits more than another weighs ``0.9^-n`` times as much."""
+    config, learner = make_learner(RANDOM)
+    learner.train(budget(config, 1, work=1000))
+    visits, weights = learner._visits, learner.coordinate_weights().astype(np.float64)
+    assert visits.sum() == 1000.0
+    assert visits.max() - visits.min() > 10.0
+    np.testing.assert_allclose(weights / weights[0], 0.9 ** (visits[0] - visits), rtol=1e-5)
+
+
+def test_weights_of_any_visits_can_be_handed_in() -> None:
+    """Positive, never falling with visits, and with squares and products that float32 holds."""
     learner = _learner(learner__lr="0.5")
-    learner._work, learner._lr = 1000, 0.5
-    learner._visits[:] = 0.0
-    learner._visits[:3] = [1000.0, 999.0, 990.0]
+    learner._lr = 0.5
+    learner._visits[:] = np.linspace(0.0, 10_000.0, len(learner._visits))
     weights = learner.coordinate_weights()
-    np.testing.assert_allclose(weights[:3], [1.0, 0.5, 0.5**10], rtol=1e-6)
-    assert (weights > 0.0).all()
+    assert weights.dtype == np.float32
+    assert (np.diff(weights) >= 0.0).all()
+    assert (weights * np.float32(1e-6) > np.finfo(np.float32).tiny).all()
+    assert np.isfinite(np.dot(weights * np.float32(1e5), weights * np.float32(1e5)))
+
+
+def test_sarsa_at_a_time_limit_values_the_state_that_was_cut() -> None:
+    """Cut in state 3, whose best action is worth 7; the one the new episode begins with is worth 1 there."""
+    learner = _learner(learner__method="sarsa", learner__epsilon_start="0.0", learner__epsilon_end="0.0")
+    learner._table[:] = 0.0
+    learner._table[3, 2], learner._table[3, 4], learner._table[0, 4] = 7.0, 1.0, 9.0
+    states, learner._explored = learner._states, np.array([-1])
+    states.following[:], states.current[:], states.truncated[:] = 3, 0, True
+    learner._actions = learner._behave(learner._explored, states.current)
+    assert learner._following_values() == pytest.approx([7.0])
+
+
+@pytest.mark.parametrize("method", ["sarsa", "expected_sarsa"])
+def test_a_fixed_behaviour_is_valued_as_such(method: str) -> None:
+    """Of 4 actions always action 0: its column solves ``Q = r + gamma P Q``, within 3 %."""
+    learner = _trained(
+        {
+            "learner.method": method,
+            "learner.behaviour": "fixed",
+            "learner.epsilon_steps": "100",
+            "environment.id": "TwoState",
+            "environment.kwargs": "{num_actions = 4, max_episode_steps = 1000}",
+        }
+    )
+    process = learner._environment
+    assert isinstance(process, KnownProcess)
+    exact = np.linalg.solve(np.eye(2) - 0.9 * process.kernels[0][:, 0], process.rewards_table[:, 0])
+    np.testing.assert_allclose(learner._table[:, 0], exact, rtol=0.03)
 
 
 def test_more_than_one_action_is_nothing_for_td() -> None:

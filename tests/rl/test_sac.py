@@ -404,3 +404,21 @@ def test_a_pendulum_is_held_up() -> None:
         stats = learner.train(_budget(1000, round))
     returns = [total for total, _ in stats.episodes] or [-inf]
     assert np.mean(returns) > -400.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_temperature_that_diverges_shows_in_the_losses_and_a_fresh_start_trains_on(engine: str) -> None:
+    """Its logarithm passes 709, where float64 ends; nothing is raised."""
+    learner, model = _learner(engine)
+    good = model.params.copy()
+    learner.train(_budget(60))
+    model.log_alpha[0] = 800.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        stats = learner.train(_budget(NUM_ENVS, round=2))
+    assert stats.means["temperature"] == inf or np.isnan(stats.means["temperature"])
+    assert not np.isfinite(stats.means["q_loss"])
+    learner.restart()
+    model.params[:] = good
+    stats = learner.train(_budget(60, round=3))
+    assert all(map(np.isfinite, stats.means.values()))
+    assert np.isfinite(model.params).all()
