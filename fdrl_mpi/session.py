@@ -28,9 +28,9 @@ from fdrl_mpi.progress import Teller, result_text
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import NullRecord, Record
-from fdrl_mpi.record.metrics_file import read_metrics
+from fdrl_mpi.record.metrics_file import read_metrics, took_part
 from fdrl_mpi.record.run_directory import RunDirectory
-from fdrl_mpi.record.verdict import Verdict, took_part
+from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.recording import open_record
 from fdrl_mpi.resumption import Beginning, beginning, run_directory
 from fdrl_mpi.rl.denormals import flush_denormals

@@ -205,11 +205,12 @@ class Survivor:
             rank.parts.server.set_state(server)
         if old is not None and mine.round == newest:
             rank.parts.kept = old.parts.kept
-        if any(one.is_revealed and one.round == newest for one in standings):
+        is_given_up = any(one.is_revealed and one.round == newest for one in standings)
+        if is_given_up:
             newest, rank.parts.kept = newest + 1, {}
             if world.is_root:
                 LOG.warning("round %d is given up: masks had been shown, so it cannot be done again", newest)
-        return self._take_up(world, rank, old, newest, params)
+        return self._take_up(world, rank, old, newest, params, is_given_up)
 
     def _build(self, world: World) -> Rank:
         """Make what this rank needs in a new world; agents that are here already stay what they are."""
@@ -265,13 +266,23 @@ class Survivor:
         return next((state for state in states if state), {})
 
     def _take_up(
-        self, world: World, rank: Rank, old: SynchronousRun | None, round: int, params: FloatVector
+        self,
+        world: World,
+        rank: Rank,
+        old: SynchronousRun | None,
+        round: int,
+        params: FloatVector,
+        is_given_up: bool,
     ) -> Saved:
         record: Record = NullRecord()
         wall_s, kept, counted = 0.0, dict[int, Contribution](), (0, dict[int, float]())
         if old is not None:
-            kept = old.parts.kept if old.round < round else {}
-            counted = (round, old.parts.counted) if old.parts.counted_round == round else counted
+            kept = old.parts.kept if old.round < round and not is_given_up else {}
+            for agent, one in kept.items():
+                if one.weight > 0.0 and agent in rank.parts.participants:
+                    rank.parts.participants[agent].accept()
+            is_known = old.parts.counted_round == round and not is_given_up
+            counted = (round, old.parts.counted) if is_known else counted
         if world.is_root:
             if old is not None and isinstance(old.record, MirroredRecord):
                 record = old.record

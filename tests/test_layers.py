@@ -18,7 +18,8 @@ FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams
 
 MAY_IMPORT = {
     # command lines, and what only one of them needs
-    "train": "command_line comm config config_file federation.interrupt logs session",
+    "train": "command_line comm config config_file constraints_faults federation.interrupt logs session",
+    "launch": "command_line config config_file constraints_faults record.verdict",
     "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",
     "export": "build_agent config_file envs record rl trained_run",
@@ -30,12 +31,16 @@ MAY_IMPORT = {
     "inspection": "comm",
     # running, refusing, wiring, reading
     "session": (
-        "build build_agent comm config config_file constraints federation logs progress record resumption rl"
+        "build build_agent comm config config_file constraints federation logs progress record recording "
+        "resumption rl survival"
     ),
+    "survival": "build build_agent comm config federation logs progress record recording",
+    "recording": "build build_agent config config_file record",
     "cross_evaluation": "build_agent federation fine_tuning trained_run",
     "fine_tuning": "build_agent config rl trained_run",
     "trained_run": "build_agent config config_file envs record rl",
-    "constraints": "build build_collective config constraints_learning federation privacy topology",
+    "constraints_faults": "config",
+    "constraints": "build build_collective config constraints_faults constraints_learning federation privacy topology",
     "constraints_learning": "build_collective config rl.hyperparameters",
     "build": "aggregation build_agent build_collective comm config envs federation rl",
     "build_collective": "aggregation comm config topology",

@@ -134,3 +134,16 @@ def _write_attribute(owner: h5py.Group | h5py.Dataset, name: str, value: Attribu
         attribute.write(np.array(value, dtype=_TEXT))
     else:
         owner.attrs[name] = value
+
+
+def took_part(metrics: Metrics) -> list[dict[str, Any]]:
+    """List whose updates are in the models of which rounds, equal neighbours in one entry."""
+    ranges: list[dict[str, Any]] = []
+    present, rejected = metrics.values["present"], metrics.values["rejected"]
+    for round, here, out in zip(metrics.rounds.tolist(), present, rejected, strict=True):
+        agents = metrics.agents[(here == 1.0) & (out != 1.0)].tolist()
+        if ranges and ranges[-1]["agents"] == agents and ranges[-1]["last"] == round - 1:
+            ranges[-1]["last"] = round
+        else:
+            ranges.append({"first": round, "last": round, "agents": agents})
+    return ranges

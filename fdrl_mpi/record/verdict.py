@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from fdrl_mpi.record.atomic_file import write_json
-from fdrl_mpi.record.metrics_file import Metrics
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,3 @@ class Verdict:
             return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{path}: no usable verdict: {error}") from error
-
-
-def took_part(metrics: Metrics) -> list[dict[str, Any]]:
-    """List whose updates are in the models of which rounds, equal neighbours in one entry."""
-    ranges: list[dict[str, Any]] = []
-    present, rejected = metrics.values["present"], metrics.values["rejected"]
-    for round, here, out in zip(metrics.rounds.tolist(), present, rejected, strict=True):
-        agents = metrics.agents[(here == 1.0) & (out != 1.0)].tolist()
-        if ranges and ranges[-1]["agents"] == agents and ranges[-1]["last"] == round - 1:
-            ranges[-1]["last"] = round
-        else:
-            ranges.append({"first": round, "last": round, "agents": agents})
-    return ranges

@@ -50,7 +50,7 @@ def test_a_control_variate_is_renewed_only_with_the_global_one(gives_up: bool) -
     collective.gives_up, collective.rows = gives_up, participant.row[None]
     server, participants = WithControls(Average(), 2, 1.0), {1: participant}
     parts = Parts(Alone(), collective, Mean(), uniform, server, participants, None, None)
-    outcome = federated_round(parts, [np.zeros(4, np.float32)], {1: BUDGET}, False, lambda: False)
+    outcome = federated_round(parts, 1, [np.zeros(4, np.float32)], {1: BUDGET}, False, lambda: False)
     control = participant.get_state()["control"]
     np.testing.assert_array_equal(control, outcome.models[0][2:])
     np.testing.assert_array_equal(control, np.zeros(2) if gives_up else [3.0, 3.0])
