@@ -250,6 +250,7 @@ def stand_by(config: Config, crew: Crew) -> int:
     """Be a spare of a run until it ends; return its exit status."""
     flush_denormals()
     directory = run_directory(config)
+    log_to_file(directory.log(crew.rank), crew.rank, crew.post.hosts[crew.rank])
     survivor = Survivor(config, crew, directory, Injector(_faults(), crew.rank))
     try:
         end = survivor.stand_by()

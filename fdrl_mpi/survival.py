@@ -19,7 +19,6 @@ from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.mirror import MirroredRecord, Reflection, make_mirror
 from fdrl_mpi.federation.persistence import Saved
-from fdrl_mpi.federation.round import Contribution
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_terminal
 from fdrl_mpi.progress import Teller
@@ -275,18 +274,12 @@ class Survivor:
         is_given_up: bool,
     ) -> Saved:
         record: Record = NullRecord()
-        wall_s, kept, counted = 0.0, dict[int, Contribution](), (0, dict[int, float]())
-        if old is not None:
-            kept = old.parts.kept if old.round < round and not is_given_up else {}
-            for agent, one in kept.items():
-                if one.weight > 0.0 and agent in rank.parts.participants:
-                    rank.parts.participants[agent].accept()
-            is_known = old.parts.counted_round == round and not is_given_up
-            counted = (round, old.parts.counted) if is_known else counted
+        wall_s = 0.0
+        if old is not None and old.round < round and not is_given_up:
+            self._conclude_round(old, rank, round)
         if world.is_root:
             if old is not None and isinstance(old.record, MirroredRecord):
                 record = old.record
-                record.write(durable=True)
             else:
                 record, wall_s = self._take_over(rank, round)
         if old is None:
@@ -306,19 +299,34 @@ class Survivor:
         self._rank = rank
         self._equip(self._run)
         last = world.from_root(record.last_round if world.is_root else None)
-        newest_known = max(world.gather_objects(counted), key=lambda known: known[0])
-        for missing in range(last + 1, round + 1):
-            weights = newest_known[1] if newest_known[0] == missing else {}
-            self._run.complete(missing, kept, weights)
+        for missing in range(max(last, 0) + 1, round + 1):
+            self._run.complete(missing)
+        if world.is_root:
+            self._write(record)
         models = [params] * max(len(world.agents), 1)
         self._run.round, self._run.models = round, models
         return Saved(round, models, is_recovered=True)
+
+    def _conclude_round(self, old: SynchronousRun, rank: Rank, round: int) -> None:
+        """Note for this rank, which has lost the others before it, that a round has ended."""
+        for agent, one in old.parts.kept.items():
+            if one.weight > 0.0 and agent in rank.parts.participants:
+                rank.parts.participants[agent].accept()
+        old.keep_row(round, old.parts.kept, old.parts.counted if old.parts.counted_round == round else {})
+
+    def _write(self, record: Record) -> None:
+        """Write the record: from here on its mirror is another one."""
+        try:
+            record.write(durable=True)
+        except OSError as error:
+            LOG.warning("record not written, will be tried again: %s", error)
 
     def _take_over(self, rank: Rank, round: int) -> tuple[Record, float]:
         """Go on with the files of the root that is lost."""
         log_to_terminal(0, rank.parts.world.host, self._config.log.level)
         self._lock()
-        record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), round)
+        known = round if self._directory.metrics.exists() else 0  # 0: lost before its first row was written
+        record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), known)
         self._reflection.apply(record)
         record.rewind(round)
         return MirroredRecord(record, self._crew), wall_s

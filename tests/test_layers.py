@@ -40,7 +40,9 @@ MAY_IMPORT = {
     "fine_tuning": "build_agent config rl trained_run",
     "trained_run": "build_agent config config_file envs record rl",
     "constraints_faults": "config",
-    "constraints": "build build_collective config constraints_faults constraints_learning federation privacy topology",
+    "constraints": (
+        "build build_collective config constraints_faults constraints_learning federation privacy topology"
+    ),
     "constraints_learning": "build_collective config rl.hyperparameters",
     "build": "aggregation build_agent build_collective comm config envs federation rl",
     "build_collective": "aggregation comm config topology",

@@ -88,7 +88,7 @@ class Reflection:
     def apply(self, record: Record) -> None:
         """Bring a record that was read from the root's file up to date."""
         for what, round, values in self._changes:
-            if what == "append" and round == record.last_round + 1:
+            if what == "append" and round == max(record.last_round, 0) + 1:
                 record.append(round, values)
             elif what == "amend" and round <= record.last_round:
                 record.amend(round, values)

@@ -27,6 +27,8 @@ from fdrl_mpi.record.variables import AGENT_VARIABLES
 Ending = Literal["finished", "stopped", "failed"]
 
 LOG = logging.getLogger(__name__)
+ROUNDS_KEPT = 1000
+"""Rounds of which a rank keeps its own numbers, should the root be lost before it has written them."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class SynchronousRun:
         self._is_saved = True
         self.round = 0
         self.models: Models = []
-        self._row: tuple[int, DoubleArray] = (0, np.empty((0, 0)))
+        self._rows: dict[int, tuple[DoubleArray, Mapping[int, float]]] = {}
         self._deadline = Deadline(plan.deadline_s, plan.deadline_factor)
         self._newest: tuple[int, DoubleArray | None] = (0, None)
         self._exact: Mapping[str, float] = {}
@@ -230,24 +232,30 @@ class SynchronousRun:
                 evaluations.published, parts.clock, self._record_evaluation
             )
 
-    def complete(self, round: int, kept: Mapping[int, Contribution], counted: Mapping[int, float]) -> None:
-        """Record a round that is done, but whose row the root does not have; every rank calls it.
+    def keep_row(self, round: int, kept: Mapping[int, Contribution], counted: Mapping[int, float]) -> None:
+        """Note what this rank knows of a round that ended without it: see `complete`.
 
         Parameters
         ----------
         kept : mapping
-            What this rank's agents have brought to the round, by id, as far as it is known.
+            What this rank's agents have brought to the round, by id.
         counted : mapping
-            Weight of every agent in the round; some of them may not be here any more.
+            Weight of every agent in the round, by id.
+        """
+        brought = [kept[agent] for agent in self.parts.world.agents if agent in kept]
+        mine = agent_rows(brought, {}, Traffic(), {}, {}, self.parts.collective.hides_updates)
+        self._rows[round] = mine, counted
+
+    def complete(self, round: int) -> None:
+        """Record a round that is done, but whose row the root does not have; every rank calls it.
+
+        Agents that are not here any more leave no more than that they took part.
         """
         world, hides_updates = self.parts.world, self.parts.collective.hides_updates
-        mine = np.full((len(world.agents), len(AGENT_VARIABLES)), nan)
-        if self._row[0] == round and self._row[1].shape == mine.shape:
-            mine = self._row[1]
-        elif world.agents and all(agent in kept for agent in world.agents):
-            brought = [kept[agent] for agent in world.agents]
-            mine = agent_rows(brought, {}, Traffic(), {}, {}, hides_updates)
-        rows = world.gather_agent_rows(mine)
+        unknown = np.full((len(world.agents), len(AGENT_VARIABLES)), nan)
+        mine, own_counted = self._rows.get(round, (unknown, {}))
+        rows = world.gather_agent_rows(mine if mine.shape == unknown.shape else unknown)
+        counted: Mapping[int, float] = next(filter(None, world.gather_objects(dict(own_counted))), {})
         if rows is None:
             return
         columns = named_columns(rows)
@@ -302,7 +310,8 @@ class SynchronousRun:
             collective.measure(),
             collective.hides_updates,
         )
-        self._row = round, mine
+        self._rows[round] = mine, self.parts.counted
+        self._rows.pop(round - ROUNDS_KEPT, None)
         self.parts.injector.at(round, "record")
         rows = world.gather_agent_rows(mine)
         now = time.perf_counter()

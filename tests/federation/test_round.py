@@ -17,9 +17,9 @@ from fdrl_mpi.federation.wire import Wire
 class Alone:
     """A world of the root and one agent, in one process."""
 
-    agents, placement = (1,), SimpleNamespace(agents_per_rank=1)
+    agents, all_agents, placement = (1,), (1,), SimpleNamespace(agents_per_rank=1)
 
-    def meet(self, ballot, meanwhile):
+    def meet(self, ballot, meanwhile, limit_s):
         return np.stack([np.zeros_like(ballot), ballot])
 
     def agree(self, is_fine):

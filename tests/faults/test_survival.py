@@ -1,0 +1,80 @@
+"""Whoever dies, stops or is late: the run ends with the model that those who took part make."""
+
+import pytest
+from harness import NUM_RANKS, ROUNDS, play
+
+pytestmark = pytest.mark.launch
+SPARE = NUM_RANKS - 1
+
+
+@pytest.mark.parametrize("collective", ["allreduce", "node", "tree", "gather", "secure_ring"])
+def test_an_agent_and_then_the_root_die(tmp_path, collective):
+    faults = "rank=4,round=3,phase=exchange,action=kill;rank=0,round=5,phase=publish,action=kill"
+    ending = play(tmp_path, faults, comm__collective=collective)
+    assert ending.is_right, ending
+    failures = ending.verdict["failures"]
+    assert [failure["lost_ranks"] for failure in failures] == [[4], [0]]
+    assert failures[-1]["root"] == SPARE
+    took_part = ending.verdict["took_part"]
+    assert took_part[0]["agents"] == [1, 2, 3, 4, 5]
+    assert took_part[-1] == {"first": took_part[-1]["first"], "last": ROUNDS, "agents": [1, 2, 3, 5]}
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_rank_that_is_stopped_holds_nobody_up(tmp_path, rank):
+    ending = play(tmp_path, f"rank={rank},round=4,phase=mid_publish,action=stop")
+    assert ending.is_right, ending
+    assert [failure["lost_ranks"] for failure in ending.verdict["failures"]] == [[rank]]
+
+
+def test_root_and_mirror_die_within_50_ms_and_an_agent_takes_over(tmp_path):
+    faults = "rank=0,round=4,phase=train,action=kill;rank=6,round=0,phase=start,action=kill,delay_s=0.3"
+    ending = play(tmp_path, faults)
+    assert ending.is_right, ending
+    assert 0 < ending.verdict["failures"][-1]["root"] < SPARE
+
+
+def test_one_that_dies_while_the_others_recover_is_left_out_too(tmp_path):
+    faults = "rank=3,round=4,phase=exchange,action=kill;rank=5,round=4,phase=recovery,action=kill"
+    ending = play(tmp_path, faults)
+    assert ending.is_right, ending
+    assert ending.verdict["took_part"][-1]["agents"] == [1, 2, 4]
+
+
+def test_a_rank_whose_program_fails_is_lost_alone(tmp_path):
+    ending = play(tmp_path, "rank=2,round=4,phase=train,action=raise")
+    assert ending.is_right, ending
+    assert "InjectedError" in ending.output
+    assert ending.verdict["took_part"][-1]["agents"] == [1, 3, 4, 5]
+
+
+def test_a_spare_takes_the_place_of_a_lost_agent(tmp_path):
+    """The first spare stays the mirror; the second one goes on with the agent's newest saved state."""
+    faults = "rank=2,round=6,phase=before_train,action=kill"
+    ending = play(tmp_path, faults, faults__spares="2")
+    assert ending.verdict["outcome"] == "finished", ending
+    assert [entry["agents"] for entry in ending.verdict["took_part"]] == [[1, 2, 3, 4]]
+    assert ending.verdict["failures"][0]["lost_ranks"] == [2]
+    log = (tmp_path / "runs/cartpole/logs/rank_006.log").read_text()
+    assert "agent 2 goes on here with its state of round 4" in log
+
+
+def test_a_late_agent_is_left_out_and_comes_back(tmp_path):
+    faults = "rank=4,round=4,phase=before_train,action=sleep,delay_s=4"
+    settings = {"participation__deadline_s": "1.5", "rounds": "300", "checkpoint__every": "1000"}
+    ending = play(tmp_path, faults, late={4: [4]}, **settings)
+    assert ending.is_right, ending
+    assert [entry["agents"] for entry in ending.verdict["took_part"]] == [
+        [1, 2, 3, 4, 5],
+        [1, 2, 3, 5],
+        [1, 2, 3, 4, 5],
+    ]
+    assert ending.verdict["failures"][1]["returned_agents"] == [4]
+
+
+def test_too_few_that_are_left_stop_by_themselves(tmp_path):
+    faults = ";".join(f"rank={rank},round=4,phase=exchange,action=kill" for rank in (1, 2, 4, 5))
+    ending = play(tmp_path, faults, faults__spares="0", faults__silence_s="3")
+    assert ending.is_ended
+    assert ending.verdict["outcome"] == "minority", ending
+    assert ending.verdict["round"] == 3
