@@ -14,6 +14,8 @@ from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.state_file import DamagedCheckpoint, write_state
 
 LOG = logging.getLogger(__name__)
+FRESH = "fresh"
+"""Fact of a checkpoint: agents that were lost before they had saved anything; they begin again."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,17 @@ def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bo
     if troubles:
         return False
     everything = {file: digest for digests, _ in written for file, digest in digests.items()}
-    facts = {"agents": world.num_agents}
-    return world.agree(_succeeds(lambda: store.commit(round, everything, facts)) if world.is_root else True)
+    return world.agree(_succeeds(lambda: _commit(store, round, everything, parts)) if world.is_root else True)
+
+
+def _commit(store: CheckpointStore, round: int, digests: dict[str, str], parts: Parts) -> None:
+    """Make a checkpoint count; agents that are lost keep the private state they saved last."""
+    everyone = range(1, parts.world.num_enrolled + 1)
+    lost = [agent for agent in everyone if agent not in parts.world.all_agents]
+    carried = {agent: store.carry(round, store.file_for(agent)) for agent in lost}
+    digests |= {store.file_for(agent): digest for agent, digest in carried.items() if digest}
+    facts = {"agents": len(everyone), FRESH: [agent for agent, digest in carried.items() if not digest]}
+    store.commit(round, digests, facts)
 
 
 def _succeeds(work: Callable[[], object]) -> bool:
@@ -90,7 +101,11 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
     for round in reversed(rounds):
         trouble = ""
         try:
-            states = [store.load(round, store.file_for(agent)) for agent in world.agents or [0]]
+            fresh_ones = store.manifest(round).facts.get(FRESH, ())
+            states = [
+                State() if agent in fresh_ones else store.load(round, store.file_for(agent))
+                for agent in world.agents or [0]
+            ]
         except (DamagedCheckpoint, OSError) as error:
             trouble = str(error)
         troubles = [text for text in world.gather_objects(trouble) if text]
@@ -141,6 +156,6 @@ def _put_back(parts: Parts, states: list[State], fresh: FloatVector) -> Models:
         models = [world.broadcast(shared)] * max(len(world.agents), 1)
     parts.server.set_state(world.from_root(states[0].get("server", {}) if world.is_root else None))
     for agent, state in zip(world.agents, states, strict=False):  # may fail on one rank: no message after it
-        if agent in parts.participants:
+        if agent in parts.participants and state:
             parts.participants[agent].set_state(state)
     return models

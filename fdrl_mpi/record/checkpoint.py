@@ -113,6 +113,18 @@ class CheckpointStore:
         for outdated in [other for other in self.rounds() if other <= round][: -self.keep]:
             self._discard(outdated)
 
+    def carry(self, round: int, file: str) -> str:
+        """Take a file of the newest checkpoint that has it into `staging(round)` (root only).
+
+        For the private state of agents that are not here to write it. Return its digest; empty if no
+        checkpoint has one.
+        """
+        for other in reversed([other for other in self.rounds() if other < round]):
+            if digest := self.manifest(other).digests.get(file):
+                shutil.copyfile(self._existing(other) / file, self.staging(round) / file)
+                return digest
+        return ""
+
     def rounds(self) -> list[int]:
         """List the rounds with a complete checkpoint, in ascending order."""
         found = (re.fullmatch(r"round_(\d+)(\.old)?", path.name) for path in self.folder.glob("round_*"))

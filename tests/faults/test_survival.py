@@ -78,3 +78,14 @@ def test_too_few_that_are_left_stop_by_themselves(tmp_path):
     assert ending.is_ended
     assert ending.verdict["outcome"] == "minority", ending
     assert ending.verdict["round"] == 3
+
+
+def test_a_run_that_lost_agents_goes_on_with_all_of_them_when_it_is_started_again(tmp_path):
+    """Agent 2 with what it had saved, agent 4 afresh: it was lost before the first checkpoint."""
+    faults = "rank=4,round=2,phase=train,action=kill;rank=2,round=6,phase=train,action=kill"
+    first = play(tmp_path, faults)
+    assert first.is_right, first
+    again = play(tmp_path, "", rounds=str(ROUNDS + 2))
+    assert again.verdict["outcome"] == "finished", again
+    assert again.verdict["took_part"][-1] == {"first": 9, "last": 10, "agents": [1, 2, 3, 4, 5]}
+    assert again.rounds == list(range(1, ROUNDS + 3))
