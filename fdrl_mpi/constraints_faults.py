@@ -7,6 +7,11 @@ from fdrl_mpi.problem import Problem
 
 FLAGS = "--with-ft ulfm --mca coll ^han,adapt,hcoll,portals4"
 """What mpirun needs for a run that survives."""
+DETECTOR_FLAGS = (
+    "--mca mpi_ft_detector true --mca mpi_ft_detector_thread true --mca mpi_ft_detector_period 1 "
+    "--mca mpi_ft_detector_timeout 10"
+)
+"""What it needs besides on several hosts: only heartbeats tell one that is cut off from a slow one."""
 
 
 def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) -> list[Problem]:

@@ -28,8 +28,8 @@ from fdrl_mpi.record.run_directory import RunDirectory, RunInUse
 from fdrl_mpi.recording import open_record
 
 LOG = logging.getLogger(__name__)
-LOCK_PATIENCE_S = 30.0
-"""How long a new root waits until the old one has let go of the run directory."""
+LOCK_PATIENCE = 0.3
+"""How long a new root waits until the old one has let go of the run directory, of `faults.silence_s`."""
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ class Survivor:
         return MirroredRecord(record, self._crew), wall_s
 
     def _lock(self) -> None:
-        deadline = time.monotonic() + LOCK_PATIENCE_S
+        deadline = time.monotonic() + LOCK_PATIENCE * self._config.faults.silence_s
         while True:
             try:
                 self._directory.lock()

@@ -118,7 +118,9 @@ def make_mirror(
 
     def give(round: int, params: FloatVector) -> None:
         if crew.rank == crew.view.root:
-            everyone.send_object((round, params, server_state()), number)
+            state = (round, params.copy(), server_state())
+            everyone.send_object(state, number)
+            reflection.keep(state)  # from here on the round counts, whoever is lost before it is published
         elif crew.rank == mirror:
             reflection.keep(everyone.receive_object(0))
 

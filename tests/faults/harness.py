@@ -202,7 +202,8 @@ def error_of(run: Path, verdict: dict, num_agents: int, late: Mapping[int, Colle
     }
     params, server = wire.first(model.params), make_server(config, wire, num_agents)
     for round in range(1, verdict["round"] + 1):
-        for agent in late.get(round, ()):
+        given_up = () if took_part[round] else took_part.get(round + 1, ())  # all had trained for it
+        for agent in (*late.get(round, ()), *given_up):
             participants[agent].train(params, plan.schedule(round, agent))
         params = reference_round(
             participants,
