@@ -21,6 +21,8 @@ from typing import Protocol
 from fdrl_mpi.comm.post import ALARM, CALL, GOODBYE, JOIN, VIEW, VOTE, Letter
 from fdrl_mpi.topology.view import View, next_view
 
+MOST_CALLS = 4
+"""Calls without a majority after which a rank gives up: two that call at once may share the votes."""
 ASK_EVERY_S = 0.5
 """How often a rank that was left out asks to be let in again."""
 
@@ -105,7 +107,7 @@ class Change:
         self._promised = view.number
         self._called: dict[int, Vote] | None = None
         self._since_s = self._begun_s = now()
-        self._asked_s = float("-inf")
+        self._asked_s, self._rests_until_s, self._num_calls = float("-inf"), float("-inf"), 0
         self._chief = -1
         if letters.rank in view.members:
             letters.send(Letter(ALARM, view.number, {"suspects": sorted(self._suspects)}), view.members)
@@ -167,6 +169,8 @@ class Change:
     def _watch_chief(self) -> None:
         """Wait for the rank that is to call or to decide; call, if it is this one."""
         rank, now = self._letters.rank, self._now()
+        if now < self._rests_until_s:
+            return
         if self._chief < 0 or self._is_lost(self._chief):
             chief = next(one for one in self._view.succession if one == rank or not self._is_lost(one))
             if chief != self._chief:
@@ -181,9 +185,16 @@ class Change:
 
     def _call(self) -> None:
         self._promised += 1
+        self._num_calls += 1
         self._since_s = self._now()
         self._called = {self._letters.rank: Vote(self._round, self._hosted, tuple(self._views))}
         self._letters.send(Letter(CALL, self._promised), range(self._letters.size))
+
+    def _rest(self) -> None:
+        """Leave it to others to call for a while, the longer the later in line this rank is."""
+        place = self._view.succession.index(self._letters.rank)
+        self._called, self._chief = None, -1
+        self._rests_until_s = self._now() + self._patience_s * place / len(self._view.members)
 
     def _count(self) -> View | None:
         """Make the next view as soon as all that are expected have answered, or patience is at its end."""
@@ -196,6 +207,9 @@ class Change:
             return None
         if not _suffices(called):
             if not is_over:
+                return None
+            if self._num_calls < MOST_CALLS:
+                self._rest()
                 return None
             self._letters.send(Letter(GOODBYE, self._promised), called)
             raise Minority(

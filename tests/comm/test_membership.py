@@ -99,11 +99,13 @@ class Party:
             silent = []
         if disturbing or lost or silent:
             self.silent_since_s = None
-            clock = lambda: self.network.now_s  # noqa: E731
-            suspects = lost + silent
-            self.change = Change(
-                self.box, self.views, 0, self.hosted, len(self.hosted_by_all), suspects, PATIENCE_S, clock
-            )
+            self.suspect(lost + silent)
+
+    def suspect(self, suspects) -> None:
+        clock = lambda: self.network.now_s  # noqa: E731
+        self.change = Change(
+            self.box, self.views, 0, self.hosted, len(self.hosted_by_all), suspects, PATIENCE_S, clock
+        )
 
     def _change(self) -> None:
         try:
@@ -150,6 +152,27 @@ def test_whoever_dies_the_others_end_in_one_view_of_all_that_live(seed):
     assert {party.view for party in living} == {living[0].view}
     assert set(living[0].view.members) == {party.rank for party in living}
     assert all(party.views == [party.view] and party.change is None for party in living), "all have met"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ranks_that_suspect_each_other_for_nothing_still_find_one_view(seed):
+    """Several give the alarm at once and hold others, the root too, for lost: votes may be shared."""
+    chance = random.Random(3000 + seed)
+    size = chance.choice([5, 7, 10])
+    wrong = {rank: chance.choice([0, 0, 1, size - 1]) for rank in chance.sample(range(size), 3)}
+
+    def disturb(network, parties):
+        if abs(network.now_s - 1.0) < STEP_S / 2:
+            for rank, suspect in wrong.items():
+                parties[rank].suspect({suspect} - {rank})
+
+    _, parties, _ = _play(size, 1, seed, disturb)
+    assert not any(party.is_over for party in parties)
+    newest = max((party.view for party in parties), key=lambda view: view.number)
+    inside = [party for party in parties if party.rank in newest.members]
+    assert 2 * len(inside) > size
+    assert {party.view for party in inside} == {newest}
+    assert all(party.views == [newest] and party.change is None for party in inside)
 
 
 @pytest.mark.parametrize("seed", range(40))
