@@ -27,7 +27,7 @@ def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) ->
     """
     if config.faults.mode == "abort":
         return [*_without_survival(config)]
-    return [*_launch(environ), *_spares(config, world_size), *_method(config)]
+    return [*_launch(environ), *_hosts(environ), *_spares(config, world_size), *_method(config)]
 
 
 def _without_survival(config: Config) -> Iterator[Problem]:
@@ -60,6 +60,16 @@ def _launch(environ: Mapping[str, str]) -> Iterator[Problem]:
             'faults.mode = "survive" with the collective components han and adapt',
             "they crash the survivors of a failure on several hosts",
             f"start with: mpirun {FLAGS} ...",
+        )
+
+
+def _hosts(environ: Mapping[str, str]) -> Iterator[Problem]:
+    sizes = [int(environ.get(f"OMPI_COMM_WORLD_{name}SIZE", "0")) for name in ("", "LOCAL_")]
+    if sizes[1] < sizes[0] and environ.get("OMPI_MCA_mpi_ft_detector") not in ("1", "true"):
+        yield Problem(
+            'faults.mode = "survive" on several hosts without heartbeats',
+            "a host that is cut off, or a rank stopped on another one, cannot be told from a slow one",
+            f"start with: mpirun {FLAGS} {DETECTOR_FLAGS} ...",
         )
 
 

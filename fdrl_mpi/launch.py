@@ -128,7 +128,7 @@ class Job:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._words = list(words)
+        self._words, self._is_dry = list(words), "--dry-run" in words
         self._signals = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.directory: Path | None = None
@@ -147,7 +147,8 @@ class Job:
             status = self._wait(Path(run_file.name))
             verdict = self._verdict(Path(run_file.name))
         if verdict is None:
-            return status if self.directory is None else status or FAILED
+            is_due = self.directory is not None or ("--with-ft" in self._words and not self._is_dry)
+            return status or (FAILED if is_due else 0)
         self.round = verdict.round
         return EXIT_STATUS[verdict.outcome]
 
@@ -160,7 +161,8 @@ class Job:
         assert process is not None
         while process.poll() is None:
             time.sleep(LOOK_EVERY_S)
-            if self._verdict(run_file) is None:
+            verdict = self._verdict(run_file)
+            if verdict is None or verdict.outcome == "minority":  # others may go on
                 continue
             decided_s = decided_s or time.monotonic()
             if time.monotonic() - decided_s > ORPHAN_S:

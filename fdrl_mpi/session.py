@@ -82,9 +82,8 @@ class Session:
         self._directory = self._beginning.directory
         self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
         self.rank.parts.injector = injector
+        self._crew, self._injector = crew, injector
         self._survivor: Survivor | None = None
-        if crew is not None:
-            self._survivor = Survivor(config, crew, self._directory, injector)
 
     def describe(self) -> None:
         """Say on the root what would run."""
@@ -94,6 +93,8 @@ class Session:
 
     def run(self, interrupt: Interrupt) -> int:
         """Begin or go on, to the end or until `interrupt` asks to stop; return the exit status."""
+        if self._crew is not None:
+            self._survivor = Survivor(self._config, self._crew, self._directory, self._injector, interrupt)
         self._take_directory()
         saved = self._restore()
         self._write_configuration()
@@ -117,7 +118,8 @@ class Session:
         except Minority as minority:
             return self._leave(minority, run.round if run is not None else saved.round)
         except BaseException as error:
-            self._leave_word(error, run.round if run is not None else saved.round)
+            if self._survivor is None:  # else the others go on, and these are their files
+                self._leave_word(error, run.round if run is not None else saved.round)
             raise
         if isinstance(end, int):  # this rank has become a spare
             return end
@@ -246,12 +248,13 @@ def conclude(
     directory.unlock()
 
 
-def stand_by(config: Config, crew: Crew) -> int:
+def stand_by(config: Config, crew: Crew, interrupt: Interrupt) -> int:
     """Be a spare of a run until it ends; return its exit status."""
     flush_denormals()
     directory = run_directory(config)
     log_to_file(directory.log(crew.rank), crew.rank, crew.post.hosts[crew.rank])
-    survivor = Survivor(config, crew, directory, Injector(_faults(), crew.rank))
+    survivor = Survivor(config, crew, directory, Injector(_faults(), crew.rank), interrupt)
+    gc.enable()
     try:
         end = survivor.stand_by()
     except Minority as minority:

@@ -13,6 +13,7 @@ from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import learner_class
 from fdrl_mpi.comm.crew import Crew, Lost, Minority
+from fdrl_mpi.comm.post import JOIN, MIRROR
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.federation.injection import Injector
@@ -28,6 +29,8 @@ from fdrl_mpi.record.run_directory import RunDirectory, RunInUse
 from fdrl_mpi.recording import open_record
 
 LOG = logging.getLogger(__name__)
+NOTHING = -1
+"""Round of a rank without any model."""
 LOCK_PATIENCE = 0.3
 """How long a new root waits until the old one has let go of the run directory, of `faults.silence_s`."""
 
@@ -69,16 +72,21 @@ class Standing:
     Attributes
     ----------
     round : int
-        Its newest model.
-    has_server : bool
-        Whether it knows the state of the server's step after that round.
+        Its newest model; `NOTHING` if it has none.
     is_revealed : bool
         Whether it has shown masks for the round after it: the round must not be done again.
+    counted : dict
+        Weights of the agents in that round, by id.
     """
 
     round: int
-    has_server: bool
     is_revealed: bool
+    counted: dict[int, float]
+
+
+def knows_server(run: SynchronousRun) -> bool:
+    """Whether a rank makes the server's steps: the root, and every rank where all see the aggregate."""
+    return run.parts.world.is_root or not run.parts.collective.is_root_alone
 
 
 class Survivor:
@@ -90,6 +98,7 @@ class Survivor:
     crew : Crew
     directory : RunDirectory
     injector : Injector
+    interrupt : Interrupt
 
     Attributes
     ----------
@@ -97,9 +106,11 @@ class Survivor:
         That this rank has lived through.
     """
 
-    def __init__(self, config: Config, crew: Crew, directory: RunDirectory, injector: Injector) -> None:
+    def __init__(
+        self, config: Config, crew: Crew, directory: RunDirectory, injector: Injector, interrupt: Interrupt
+    ) -> None:
         self._config, self._crew, self._directory = config, crew, directory
-        self._injector = injector
+        self._injector, self._interrupt = injector, interrupt
         self._store = CheckpointStore(directory.path, config.checkpoint.keep)
         self._reflection = Reflection()
         self._run: SynchronousRun | None = None
@@ -164,7 +175,7 @@ class Survivor:
                 lost = again
         self.failures.append(
             Failure(
-                round=self._newest_round + 1,
+                round=(self._newest_round if start is None else start.round) + 1,
                 phase=phase,
                 noticed_utc=noticed.isoformat(timespec="milliseconds"),
                 reason=reason,
@@ -202,14 +213,18 @@ class Survivor:
         server = self._server(world, standings, newest, old)
         if server:
             rank.parts.server.set_state(server)
-        if old is not None and mine.round == newest:
-            rank.parts.kept = old.parts.kept
+        if old is not None:
+            rank.parts.counted = old.parts.counted
+            rank.parts.kept = old.parts.kept if old.round == newest else {}
         is_given_up = any(one.is_revealed and one.round == newest for one in standings)
         if is_given_up:
             newest, rank.parts.kept = newest + 1, {}
             if world.is_root:
                 LOG.warning("round %d is given up: masks had been shown, so it cannot be done again", newest)
-        return self._take_up(world, rank, old, newest, params, is_given_up)
+        else:
+            counted = next((one.counted for one in standings if one.round == newest and one.counted), {})
+            self._conclude_round(old, rank, newest, counted)
+        return self._take_up(world, rank, old, newest, params)
 
     def _build(self, world: World) -> Rank:
         """Make what this rank needs in a new world; agents that are here already stay what they are."""
@@ -233,9 +248,10 @@ class Survivor:
         LOG.info("agent %d goes on here; it had saved no state", agent)
 
     def _standing(self, old: SynchronousRun | None) -> Standing:
-        if old is None or self._reflection.round > old.round:
-            return Standing(self._reflection.round, self._reflection.round > 0, False)
-        return Standing(old.round, True, old.parts.collective.has_revealed)
+        reflection = self._reflection
+        if old is None or reflection.round > old.round:
+            return Standing(reflection.round or NOTHING, False, reflection.counted)
+        return Standing(old.round, old.parts.collective.has_revealed, old.parts.counted.get(old.round, {}))
 
     def _model(
         self, world: World, standings: Sequence[Standing], newest: int, old: SynchronousRun | None
@@ -257,9 +273,9 @@ class Survivor:
     ) -> State:
         """Give the state of the server's step after the newest round to all."""
         mine: State | None = None
-        if self._reflection.round == newest and (old is None or old.round < newest):
+        if self._reflection.round == newest:
             mine = self._reflection.server
-        elif old is not None and old.round == newest:
+        elif old is not None and old.round == newest and knows_server(old):
             mine = old.parts.server_before or old.parts.server.get_state()
         states = world.gather_objects(mine if mine else None)
         return next((state for state in states if state), {})
@@ -271,12 +287,9 @@ class Survivor:
         old: SynchronousRun | None,
         round: int,
         params: FloatVector,
-        is_given_up: bool,
     ) -> Saved:
         record: Record = NullRecord()
         wall_s = 0.0
-        if old is not None and old.round < round and not is_given_up:
-            self._conclude_round(old, rank, round)
         if world.is_root:
             if old is not None and isinstance(old.record, MirroredRecord):
                 record = old.record
@@ -289,7 +302,7 @@ class Survivor:
                 rank.evaluations,
                 record,
                 self._store,
-                Interrupt(),
+                self._interrupt,
                 Teller(self._config.log.progress, learner_class(self._config.algorithm).unit),
                 wall_s,
             )
@@ -307,12 +320,15 @@ class Survivor:
         self._run.round, self._run.models = round, models
         return Saved(round, models, is_recovered=True)
 
-    def _conclude_round(self, old: SynchronousRun, rank: Rank, round: int) -> None:
+    def _conclude_round(
+        self, old: SynchronousRun | None, rank: Rank, round: int, counted: dict[int, float]
+    ) -> None:
         """Note for this rank, which has lost the others before it, that a round has ended."""
-        for agent, one in old.parts.kept.items():
-            if one.weight > 0.0 and agent in rank.parts.participants:
-                rank.parts.participants[agent].accept()
-        old.keep_row(round, old.parts.kept, old.parts.counted if old.parts.counted_round == round else {})
+        if old is None or old.round + 1 != round or not counted.keys() & rank.parts.participants.keys():
+            return
+        for agent in counted.keys() & old.parts.kept.keys():
+            rank.parts.participants[agent].accept()
+        old.keep_row(round, old.parts.kept, counted)
 
     def _write(self, record: Record) -> None:
         """Write the record: from here on its mirror is another one."""
@@ -327,6 +343,7 @@ class Survivor:
         self._lock()
         known = round if self._directory.metrics.exists() else 0  # 0: lost before its first row was written
         record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), known)
+        self._collect_mirrored()
         self._reflection.apply(record)
         record.rewind(round)
         return MirroredRecord(record, self._crew), wall_s
@@ -350,18 +367,22 @@ class Survivor:
         parts.is_survivable = True
         if crew.rank == crew.view.root and not isinstance(run.record, MirroredRecord):
             run.record = MirroredRecord(run.record, crew)
-        parts.mirror = make_mirror(
-            crew, parts.collective.is_root_alone, self._reflection, parts.server.get_state
-        )
+        parts.mirror = make_mirror(crew, parts.collective.is_root_alone, self._reflection, parts)
         run.before_round = self._before_round
 
     def _before_round(self) -> None:
         crew = self._crew
         if crew.rank == crew.view.root:
             crew.check_guests()
-        elif crew.is_mirror:
-            while letter := crew.post.take("mirror"):
-                self._reflection.keep_letter(letter)
+            return
+        while crew.post.take(JOIN):  # for the root alone
+            pass
+        if crew.is_mirror:
+            self._collect_mirrored()
+
+    def _collect_mirrored(self) -> None:
+        while letter := self._crew.post.take(MIRROR):
+            self._reflection.keep_letter(letter)
 
     def _tell(self, failure: Failure) -> None:
         lost = ", ".join(map(str, failure.lost_ranks)) or "nobody"

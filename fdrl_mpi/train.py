@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, NoReturn
 
 from fdrl_mpi.command_line import TrainArguments, help_text, parse_train_arguments
@@ -105,7 +106,7 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     if config.faults.mode == "survive" and not check_faults(config, world.size, os.environ):
         crew = make_crew(config, world)
         if crew.is_spare:
-            return stand_by(config, crew)
+            return stand_by(config, crew, interrupt)
         world = crew.world()
     status = REFUSED
     try:
@@ -127,7 +128,9 @@ def make_crew(config: Config, world: "World") -> "Crew":
     from fdrl_mpi.comm.crew import Crew
 
     faults = config.faults
-    patience_s = max(config.participation.deadline_s, faults.silence_s)
+    participation = config.participation  # who trains does not answer; without a deadline that may take long
+    has_deadline = participation.deadline_s or participation.deadline_factor
+    patience_s = max(participation.deadline_s, faults.silence_s) if has_deadline else inf
     return Crew(
         world.comm,
         faults.spares,

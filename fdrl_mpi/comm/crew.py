@@ -11,6 +11,7 @@ from fdrl_mpi.comm.membership import Change, Minority
 from fdrl_mpi.comm.post import GOODBYE, JOIN, Letter, Lost, Post, now_s
 from fdrl_mpi.comm.watched import CONTEXTS, WatchedComm
 from fdrl_mpi.comm.world import World
+from fdrl_mpi.process import RESUMABLE
 from fdrl_mpi.topology.view import View, first_view
 
 __all__ = ["Crew", "Lost", "Minority"]
@@ -128,6 +129,9 @@ class Crew:
                 suspects = again.suspects
                 continue
             self._views = [view]
+            self.post.drop(view.number)
+            if not view.agents:
+                raise Minority("no agent is left")
             return view
 
     def check_guests(self) -> None:
@@ -163,7 +167,7 @@ class Crew:
         while True:
             while (letter := self.post.take("mirror", GOODBYE)) is not None:
                 if letter.kind == GOODBYE:
-                    return int(letter.body["status"])
+                    return int(letter.body.get("status", RESUMABLE))
                 keep_letter(letter)
             self.everyone.check_letters()
             while (boxed := self.everyone.poll_object(0)) is not None:

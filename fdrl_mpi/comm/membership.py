@@ -21,6 +21,8 @@ from typing import Protocol
 from fdrl_mpi.comm.post import ALARM, CALL, GOODBYE, JOIN, VIEW, VOTE, Letter
 from fdrl_mpi.topology.view import View, next_view
 
+GRACE_S = 2.0
+"""How long a caller that has heard all it expects, and lacks a majority, waits for more."""
 MOST_CALLS = 4
 """Calls without a majority after which a rank gives up: two that call at once may share the votes."""
 ASK_EVERY_S = 0.5
@@ -132,7 +134,7 @@ class Change:
         return None
 
     def _read(self, letter: Letter) -> View | None:
-        if letter.kind == GOODBYE:
+        if letter.kind == GOODBYE and letter.number >= self._promised:
             raise Minority("the run goes on, or has ended, without this rank")
         if letter.kind == ALARM and letter.number == self._view.number:
             self._suspects |= {*letter.body["suspects"]} - {self._letters.rank}
@@ -194,19 +196,20 @@ class Change:
         """Leave it to others to call for a while, the longer the later in line this rank is."""
         place = self._view.succession.index(self._letters.rank)
         self._called, self._chief = None, -1
-        self._rests_until_s = self._now() + self._patience_s * place / len(self._view.members)
+        rest_s = min(self._patience_s, GRACE_S)
+        self._rests_until_s = self._now() + rest_s * place / len(self._view.members)
 
     def _count(self) -> View | None:
         """Make the next view as soon as all that are expected have answered, or patience is at its end."""
         called, view = self._called, self._view
         assert called is not None
-        is_over = self._now() - self._since_s > self._patience_s
+        waited_s = self._now() - self._since_s
         expected = {*view.members, *self._guests}
         missing = [rank for rank in expected if rank not in called and not self._is_lost(rank)]
-        if missing and not is_over:
+        if missing and waited_s <= self._patience_s:
             return None
         if not _suffices(called):
-            if not is_over:
+            if waited_s <= min(self._patience_s, GRACE_S):
                 return None
             if self._num_calls < MOST_CALLS:
                 self._rest()

@@ -89,6 +89,7 @@ class Post:
         self.letters: list[Letter] = []
         self.on_message: Callable[[], None] = lambda: None
         self._leaving: list[tuple[MPI.Request, bytes]] = []
+        self._arriving: list[tuple[MPI.Request, bytearray, int]] = []
         self._buried: list[tuple[MPI.Request, Any]] = []
 
     def send(self, letter: Letter, to: Iterable[int]) -> None:
@@ -114,11 +115,31 @@ class Post:
             if message is None:
                 break
             text = bytearray(status.Get_count(MPI.BYTE))
-            message.Recv(text)
-            kind, number, body = json.loads(text)
-            self.letters.append(Letter(kind, number, body, status.Get_source()))
+            self._arriving.append((message.Irecv(text), text, status.Get_source()))
+        self._read()
         self._buried = [(request, kept) for request, kept in self._buried if not _is_over(request)]
         return self.letters
+
+    def _read(self) -> None:
+        """Read the letters that have come whole, those of one sender in their order."""
+        waiting, unread = [], set[int]()
+        for request, text, sender in self._arriving:
+            try:
+                is_whole = sender not in unread and request.Test()
+            except MPI.Exception:  # the sender has died in the middle of it
+                self.dead.add(sender)
+                continue
+            if is_whole:
+                kind, number, body = json.loads(text)
+                self.letters.append(Letter(kind, number, body, sender))
+            else:
+                unread.add(sender)
+                waiting.append((request, text, sender))
+        self._arriving = waiting
+
+    def drop(self, number: int) -> None:
+        """Forget letters about views before this one."""
+        self.letters = [letter for letter in self.letters if letter.number >= number or letter.kind == MIRROR]
 
     def take(self, *kinds: str) -> Letter | None:
         """Remove and return the first letter of these kinds; None if there is none."""

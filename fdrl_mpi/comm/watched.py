@@ -42,8 +42,10 @@ class WatchedRequest:
         Whether it was when it was last looked at.
     """
 
-    def __init__(self, comm: "WatchedComm", request: MPI.Request, peer: int, buffer: Any) -> None:
-        self.comm, self.peer = comm, peer
+    def __init__(
+        self, comm: "WatchedComm", request: MPI.Request, peer: int, buffer: Any, is_receive: bool
+    ) -> None:
+        self.comm, self.peer, self._is_receive = comm, peer, is_receive
         self._request, self._buffer = request, buffer
         self.was_done = False
 
@@ -72,6 +74,8 @@ class WatchedRequest:
         """Wait no longer; the buffer is kept for as long as the message may still come."""
         if not self.was_done:
             self.was_done = True
+            if self._is_receive:
+                self._request.Cancel()
             self.comm.post.bury(self._request, self._buffer)
 
 
@@ -110,11 +114,11 @@ class WatchedComm:
         """Send; a dead receiver shows when the request is waited for."""
         request = self.post.data.Isend(buffer, self._ranks[dest], self._first_tag + tag)
         self.post.on_message()
-        return WatchedRequest(self, request, self._ranks[dest], buffer)
+        return WatchedRequest(self, request, self._ranks[dest], buffer, is_receive=False)
 
     def Irecv(self, buffer: Any, source: int, tag: int = 0) -> WatchedRequest:
         request = self.post.data.Irecv(buffer, self._ranks[source], self._first_tag + tag)
-        return WatchedRequest(self, request, self._ranks[source], buffer)
+        return WatchedRequest(self, request, self._ranks[source], buffer, is_receive=True)
 
     def Send(self, buffer: Any, dest: int, tag: int = 0) -> None:
         self.Isend(buffer, dest, tag).Wait()
@@ -241,7 +245,7 @@ class WatchedComm:
         """Make a communicator of the ranks with the same color; None where it is undefined."""
         chosen: list[tuple[int, int]] = self.allgather((color, key))
         context, self._num_contexts = self._num_contexts, self._num_contexts + 1
-        assert context < CONTEXTS, "tags would be those of another view"
+        assert context < CONTEXTS - 1, "tags would be those of another view"
         if color == MPI.UNDEFINED:
             return None
         alike = [rank for rank, (other, _) in enumerate(chosen) if other == color]
@@ -323,7 +327,7 @@ class WatchedComm:
         if message is None:
             return None
         data = bytearray(status.Get_count(MPI.BYTE))
-        WatchedRequest(self, message.Irecv(data), peer, data).Wait()
+        WatchedRequest(self, message.Irecv(data), peer, data, is_receive=True).Wait()
         boxed: tuple[Any] = pickle.loads(data)
         return boxed
 

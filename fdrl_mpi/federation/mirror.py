@@ -1,13 +1,13 @@
 """The root's state on a second rank, before it counts."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.comm.crew import Crew
 from fdrl_mpi.comm.post import MIRROR, Letter
+from fdrl_mpi.federation.round import Parts
 from fdrl_mpi.record.metrics import Record, Row
 
 
@@ -66,15 +66,18 @@ class Reflection:
         The model of that round, which may not have been published.
     server : State
         Of the server's step, after that round.
+    counted : dict
+        Weights of the agents in that round, by id.
     """
 
     def __init__(self) -> None:
         self.round, self.params, self.server = 0, np.zeros(0, np.float32), State()
+        self.counted: dict[int, float] = {}
         self._changes: list[tuple[str, int, Row]] = []
 
-    def keep(self, state: tuple[int, FloatVector, State]) -> None:
+    def keep(self, state: tuple[int, FloatVector, State, dict[int, float]]) -> None:
         """Take a model before it is published."""
-        self.round, self.params, self.server = state
+        self.round, self.params, self.server, self.counted = state
 
     def keep_letter(self, letter: Letter) -> None:
         """Take a change of the record; what the root has written needs not be kept."""
@@ -98,7 +101,7 @@ class Reflection:
 
 
 def make_mirror(
-    crew: Crew, is_root_alone: bool, reflection: Reflection, server_state: Callable[[], Any]
+    crew: Crew, is_root_alone: bool, reflection: Reflection, parts: Parts
 ) -> Callable[[int, FloatVector], None] | None:
     """Make what gives the next model to the mirror before it is published.
 
@@ -107,8 +110,7 @@ def make_mirror(
     is_root_alone : bool
         Whether only the root knows the aggregate; else every rank makes the next model itself, and there is
         nothing to lose.
-    server_state : callable
-        Returns the state of the server's step.
+    parts : Parts
     """
     mirror = crew.view.mirror
     if not is_root_alone or mirror is None:
@@ -118,7 +120,7 @@ def make_mirror(
 
     def give(round: int, params: FloatVector) -> None:
         if crew.rank == crew.view.root:
-            state = (round, params.copy(), server_state())
+            state = (round, params.copy(), parts.server.get_state(), parts.counted[round])
             everyone.send_object(state, number)
             reflection.keep(state)  # from here on the round counts, whoever is lost before it is published
         elif crew.rank == mirror:

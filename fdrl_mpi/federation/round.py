@@ -38,8 +38,8 @@ class Parts:
     kept : dict
         By agent id, what was brought to a round that has not ended: if it has to be done again, nobody trains
         again for it.
-    counted_round, counted : int, dict
-        The newest exchange, and the weight of every agent in it, by id, where it was not 0.
+    counted : dict
+        By round, for the two newest exchanges: the weight of every agent, by id, where it was not 0.
     is_survivable : bool
         Whether a round may have to be done again.
     server_before : State
@@ -58,8 +58,7 @@ class Parts:
     injector: Injector = field(default_factory=Injector)
     mirror: Mirror | None = None
     kept: dict[int, "Contribution"] = field(default_factory=dict)
-    counted_round: int = 0
-    counted: dict[int, float] = field(default_factory=dict)
+    counted: dict[int, dict[int, float]] = field(default_factory=dict)
     is_survivable: bool = False
     server_before: State = field(default_factory=dict)
 
@@ -147,8 +146,8 @@ def federated_round(
         ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile, deadline_s)
         weights, is_lost, num_stopping = _counted(parts, ballots)
         loss = "no agent's update was finite" if is_lost else ""
-        parts.counted = {a: w for a, w in zip(world.all_agents, weights.tolist(), strict=True) if w}
-        parts.counted_round = round
+        parts.counted[round] = {a: w for a, w in zip(world.all_agents, weights.tolist(), strict=True) if w}
+        parts.counted.pop(round - 2, None)
 
     if weights.any():
         params = models[0]

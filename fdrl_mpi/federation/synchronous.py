@@ -197,7 +197,7 @@ class SynchronousRun:
         self._mark = time.perf_counter()
         if start.round and plan.evaluates(round) and round not in (self._newest[0], self._background.round):
             self._background.submit(round, self._whole(models[0]))
-        if start.is_recovered and plan.saves(round):
+        if start.is_recovered and round and plan.saves(round):
             self._save(round, models)
         for round in range(start.round + 1, plan.rounds + 1):
             self.before_round()
@@ -310,7 +310,7 @@ class SynchronousRun:
             collective.measure(),
             collective.hides_updates,
         )
-        self._rows[round] = mine, self.parts.counted
+        self._rows[round] = mine, self.parts.counted.get(round, {})
         self._rows.pop(round - ROUNDS_KEPT, None)
         self.parts.injector.at(round, "record")
         rows = world.gather_agent_rows(mine)

@@ -119,7 +119,7 @@ class CheckpointStore:
         For the private state of agents that are not here to write it. Return its digest; empty if no
         checkpoint has one.
         """
-        for other in reversed([other for other in self.rounds() if other < round]):
+        for other in reversed([other for other in self.rounds() if other <= round]):
             if digest := self.manifest(other).digests.get(file):
                 shutil.copyfile(self._existing(other) / file, self.staging(round) / file)
                 return digest

@@ -107,7 +107,8 @@ def next_view(
     share = len(old.agents) // max(len(old.ranks) - 1, 1)
     vacant = [agent for agent in range(1, num_agents + 1) if agent not in taken]
     groups = [tuple(vacant[start : start + share]) for start in range(0, len(vacant), share)]
-    for spare, group in zip(spares[1:], groups, strict=False):
+    first = 1 if hosts else 0  # without a spare to mirror the root, rather than without an agent
+    for spare, group in zip(spares[first:], groups, strict=False):
         hosts[spare] = group
     ranks = sorted(hosts, key=lambda rank: hosts[rank])
     agents = tuple(agent for rank in ranks for agent in hosts[rank])

@@ -3,6 +3,8 @@
 import pytest
 from harness import NUM_RANKS, ROUNDS, play
 
+from fdrl_mpi.record.checkpoint import CheckpointStore
+
 pytestmark = pytest.mark.launch
 SPARE = NUM_RANKS - 1
 
@@ -89,3 +91,37 @@ def test_a_run_that_lost_agents_goes_on_with_all_of_them_when_it_is_started_agai
     assert again.verdict["outcome"] == "finished", again
     assert again.verdict["took_part"][-1] == {"first": 9, "last": 10, "agents": [1, 2, 3, 4, 5]}
     assert again.rounds == list(range(1, ROUNDS + 3))
+
+
+def test_a_root_that_dies_in_the_first_round_is_replaced(tmp_path):
+    ending = play(tmp_path, "rank=0,round=1,phase=train,action=kill")
+    assert ending.is_right, ending
+    assert ending.verdict["failures"][0]["round"] == 1
+
+
+@pytest.mark.parametrize("spares", ["0", "1"])
+def test_the_state_of_the_server_survives_the_root(tmp_path, spares):
+    faults = "rank=0,round=6,phase=mid_publish,action=kill"
+    settings = {"aggregation__server__name": "adam", "comm__collective": "tree", "faults__spares": spares}
+    ending = play(tmp_path, faults, **settings)
+    assert ending.is_right, ending
+
+
+def test_a_control_variate_that_came_too_late_is_not_kept(tmp_path):
+    faults = "rank=4,round=4,phase=before_train,action=sleep,delay_s=4"
+    settings = {"participation__deadline_s": "1.5", "rounds": "200", "checkpoint__every": "1000"}
+    ending = play(tmp_path, faults, late={4: [4]}, objective__control_variates="true", **settings)
+    assert ending.is_right, ending
+
+
+def test_saved_state_outlives_a_loss_right_after_the_checkpoint(tmp_path):
+    ending = play(tmp_path, "rank=2,round=5,phase=train,action=kill")
+    assert ending.is_right, ending
+    store = CheckpointStore(tmp_path / "runs/cartpole", 3)
+    assert all(store.file_for(2) in store.manifest(round).digests for round in store.rounds())
+
+
+def test_spares_keep_a_run_with_one_agent_alive(tmp_path):
+    ending = play(tmp_path, "rank=1,round=5,phase=train,action=kill", num_ranks=4, faults__spares="2")
+    assert ending.verdict["outcome"] == "finished", ending
+    assert [entry["agents"] for entry in ending.verdict["took_part"]] == [[1]]
