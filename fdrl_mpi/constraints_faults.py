@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from fdrl_mpi.config import AverageConfig, Config
+from fdrl_mpi.federation.injection import VARIABLE, parse_faults
 from fdrl_mpi.problem import Problem
 
 FLAGS = "--with-ft ulfm --mca coll ^han,adapt,hcoll,portals4"
@@ -26,8 +27,21 @@ def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) ->
         Variables of the launcher.
     """
     if config.faults.mode == "abort":
-        return [*_without_survival(config)]
-    return [*_launch(environ), *_hosts(environ), *_spares(config, world_size), *_method(config)]
+        return [*_injected(environ), *_without_survival(config)]
+    return [
+        *_injected(environ),
+        *_launch(environ),
+        *_hosts(environ),
+        *_spares(config, world_size),
+        *_method(config),
+    ]
+
+
+def _injected(environ: Mapping[str, str]) -> Iterator[Problem]:
+    try:
+        parse_faults(environ.get(VARIABLE, ""))
+    except ValueError as error:
+        yield Problem(f"the environment variable {VARIABLE}", str(error), "correct it, or unset it")
 
 
 def _without_survival(config: Config) -> Iterator[Problem]:

@@ -114,7 +114,7 @@ class Session:
                 Teller(self._config.log.progress, learner_class(self._config.algorithm).unit),
                 wall_s,
             )
-            end = run.go(saved) if self._survivor is None else self._survivor.go(run, self.rank, saved)
+            end = run.go(saved) if self._survivor is None else self._survivor.go(run, saved)
         except Minority as minority:
             return self._leave(minority, run.round if run is not None else saved.round)
         except BaseException as error:

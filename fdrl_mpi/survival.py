@@ -12,7 +12,7 @@ import numpy as np
 from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import learner_class
-from fdrl_mpi.comm.crew import Crew, Lost, Minority
+from fdrl_mpi.comm.crew import Crew, Lost
 from fdrl_mpi.comm.post import JOIN, MIRROR
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
@@ -84,7 +84,7 @@ class Standing:
     counted: dict[int, float]
 
 
-def knows_server(run: SynchronousRun) -> bool:
+def _knows_server(run: SynchronousRun) -> bool:
     """Whether a rank makes the server's steps: the root, and every rank where all see the aggregate."""
     return run.parts.world.is_root or not run.parts.collective.is_root_alone
 
@@ -114,7 +114,6 @@ class Survivor:
         self._store = CheckpointStore(directory.path, config.checkpoint.keep)
         self._reflection = Reflection()
         self._run: SynchronousRun | None = None
-        self._rank: Rank | None = None
         self.failures: list[Failure] = []
         crew.post.on_message = injector.on_message
 
@@ -123,7 +122,7 @@ class Survivor:
         """The world this rank works in now; None while it stands by."""
         return None if self._run is None else self._run.parts.world
 
-    def go(self, run: SynchronousRun, rank: Rank, start: Saved) -> End | int:
+    def go(self, run: SynchronousRun, start: Saved) -> End | int:
         """Make all rounds after `start`, with whoever is left; return the end, or a spare's exit status.
 
         Raises
@@ -131,7 +130,7 @@ class Survivor:
         Minority
             If this rank cannot go on.
         """
-        self._run, self._rank = run, rank
+        self._run = run
         self._equip(run)
         return self._persist(start)
 
@@ -275,7 +274,7 @@ class Survivor:
         mine: State | None = None
         if self._reflection.round == newest:
             mine = self._reflection.server
-        elif old is not None and old.round == newest and knows_server(old):
+        elif old is not None and old.round == newest and _knows_server(old):
             mine = old.parts.server_before or old.parts.server.get_state()
         states = world.gather_objects(mine if mine else None)
         return next((state for state in states if state), {})
@@ -309,7 +308,6 @@ class Survivor:
         else:
             old.regroup(rank.parts, rank.evaluations, record, wall_s)
         assert self._run is not None
-        self._rank = rank
         self._equip(self._run)
         last = world.from_root(record.last_round if world.is_root else None)
         for missing in range(max(last, 0) + 1, round + 1):
@@ -404,6 +402,3 @@ class Survivor:
         """Let those that stand by go; return the failures for the verdict."""
         self._crew.dismiss(status)
         return [asdict(failure) for failure in self.failures]
-
-
-__all__ = ["Minority", "Survivor"]

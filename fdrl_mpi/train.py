@@ -104,7 +104,7 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     log_to_terminal(world.rank, world.host, config.log.level)
     crew = None
     if config.faults.mode == "survive" and not check_faults(config, world.size, os.environ):
-        crew = make_crew(config, world)
+        crew = _crew(config, world)
         if crew.is_spare:
             return stand_by(config, crew, interrupt)
         world = crew.world()
@@ -123,7 +123,7 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     return status
 
 
-def make_crew(config: Config, world: "World") -> "Crew":
+def _crew(config: Config, world: "World") -> "Crew":
     """Make the crew of a run that is to outlive its ranks."""
     from fdrl_mpi.comm.crew import Crew
 

@@ -63,6 +63,20 @@ def test_without_a_run_the_status_is_that_of_mpirun_and_without_a_verdict_it_is_
     assert Job(_script(tmp_path, "begin(); os.kill(os.getpid(), signal.SIGKILL)")).run() == 137
 
 
+def test_a_surviving_job_that_leaves_nothing_has_failed_whatever_mpirun_says(tmp_path):
+    words = [*_script(tmp_path, "sys.exit(0)"), "--with-ft", "ulfm"]
+    assert Job(words).run() == 1
+    assert Job([*words, "--dry-run"]).run() == 0
+
+
+def test_ranks_that_go_on_beside_a_minority_are_not_orphans(tmp_path, monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.1)
+    assert (
+        Job(_script(tmp_path, "begin(); verdict('minority'); time.sleep(1.5); verdict('finished')")).run()
+        == 0
+    )
+
+
 def test_a_verdict_of_an_earlier_start_does_not_count(tmp_path):
     words = _script(tmp_path, "begin(); verdict('finished')")
     assert Job(words).run() == 0

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "cross_evaluation": "build_agent federation fine_tuning trained_run",
     "fine_tuning": "build_agent config rl trained_run",
     "trained_run": "build_agent config config_file envs record rl",
-    "constraints_faults": "config",
+    "constraints_faults": "config federation.injection",
     "constraints": (
         "build build_collective config constraints_faults constraints_learning federation privacy topology"
     ),

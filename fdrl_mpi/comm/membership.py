@@ -108,7 +108,7 @@ class Change:
         self._guests = set(guests)
         self._promised = view.number
         self._called: dict[int, Vote] | None = None
-        self._since_s = self._begun_s = now()
+        self._since_s = now()
         self._asked_s, self._rests_until_s, self._num_calls = float("-inf"), float("-inf"), 0
         self._chief = -1
         if letters.rank in view.members:

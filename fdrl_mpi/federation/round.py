@@ -10,6 +10,7 @@ import numpy as np
 
 from fdrl_mpi.aggregation.aggregator import Aggregator
 from fdrl_mpi.aggregation.server import ServerOptimizer
+from fdrl_mpi.aggregation.views import Received
 from fdrl_mpi.aggregation.weighting import Weighting
 from fdrl_mpi.arrays import DoubleArray, FloatVector, State
 from fdrl_mpi.comm.collective import Collective, Models
@@ -19,6 +20,8 @@ from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.learner import Budget, TrainStats
+
+NOT_FINITE = "the server's step was not finite, so the model stays: choose a smaller aggregation.server.lr"
 
 Mirror: TypeAlias = Callable[[int, FloatVector], None]
 
@@ -135,10 +138,7 @@ def federated_round(
     clock, world, collective, come_to = parts.clock, parts.world, parts.collective, parts.injector.at
     come_to(round, "before_train")
     with clock.phase("train"):
-        for agent in world.agents:
-            if agent not in parts.kept:
-                parts.kept[agent] = _contribution(parts, agent, models, budgets.get(agent))
-        mine = [parts.kept[agent] for agent in world.agents]
+        mine = _bring(parts, models, budgets)
     come_to(round, "train")
 
     with clock.phase("wait"):
@@ -146,8 +146,7 @@ def federated_round(
         ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile, deadline_s)
         weights, is_lost, num_stopping = _counted(parts, ballots)
         loss = "no agent's update was finite" if is_lost else ""
-        parts.counted[round] = {a: w for a, w in zip(world.all_agents, weights.tolist(), strict=True) if w}
-        parts.counted.pop(round - 2, None)
+        _note(parts, round, weights)
 
     if weights.any():
         params = models[0]
@@ -159,16 +158,9 @@ def federated_round(
         come_to(round, "after_exchange")
         if received is not None:
             with clock.phase("aggregate"):
-                if parts.is_survivable:
-                    parts.server_before = parts.server.get_state()
-                aggregate = parts.aggregator.aggregate(received)
-                with np.errstate(all="ignore"):
-                    params = parts.server.step(params[received.columns], aggregate, received.columns)
+                params = _stepped(parts, params, received)
         if not parts.server.is_mean and not world.agree(bool(np.isfinite(params).all())):
-            loss = (
-                "the server's step was not finite, so the model stays: choose a smaller aggregation.server.lr"
-            )
-            return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
+            return Outcome(models, mine, float(weights.sum()), NOT_FINITE, num_stopping)
         come_to(round, "mirror")
         if parts.mirror is not None:
             parts.mirror(round, params)
@@ -180,6 +172,30 @@ def federated_round(
         models = published
     parts.kept, parts.server_before = {}, {}
     return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
+
+
+def _bring(parts: Parts, models: Models, budgets: Mapping[int, Budget]) -> list[Contribution]:
+    """Let this rank's agents train, unless they have for this round before it broke off."""
+    for agent in parts.world.agents:
+        if agent not in parts.kept:
+            parts.kept[agent] = _contribution(parts, agent, models, budgets.get(agent))
+    return [parts.kept[agent] for agent in parts.world.agents]
+
+
+def _note(parts: Parts, round: int, weights: DoubleArray) -> None:
+    """Remember who is counted in this round and the one before it."""
+    everyone = zip(parts.world.all_agents, weights.tolist(), strict=True)
+    parts.counted[round] = {agent: weight for agent, weight in everyone if weight}
+    parts.counted.pop(round - 2, None)
+
+
+def _stepped(parts: Parts, params: FloatVector, received: Received) -> FloatVector:
+    """Make the next model's columns, those that this rank sees, of what was received."""
+    if parts.is_survivable:
+        parts.server_before = parts.server.get_state()
+    aggregate = parts.aggregator.aggregate(received)
+    with np.errstate(all="ignore"):
+        return parts.server.step(params[received.columns], aggregate, received.columns)
 
 
 def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:

@@ -225,6 +225,7 @@ class SynchronousRun:
 
     def regroup(self, parts: Parts, evaluations: Evaluations, record: Record, wall_s: float) -> None:
         """Go on with other ranks: the next `go` begins with them."""
+        parts.clock = self.parts.clock
         self.parts, self.record, self._own_evaluations = parts, record, evaluations.own
         self._wall_s = max(self._wall_s, wall_s)
         if (evaluations.published is None) != (self._background.evaluation is None):

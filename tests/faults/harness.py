@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from oracle import oracle
 
-from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
-from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
 from fdrl_mpi.config_file import read
 from fdrl_mpi.constraints_faults import FLAGS
 from fdrl_mpi.federation.injection import VARIABLE
-from fdrl_mpi.federation.reference import reference_round
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 
@@ -190,31 +187,12 @@ def error_of(run: Path, verdict: dict, num_agents: int, late: Mapping[int, Colle
         for entry in verdict["took_part"]
         for round in range(entry["first"], entry["last"] + 1)
     }
-    environments = {
-        agent: make_environment(config.environment, [context] * config.environment.num_envs)
-        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
-    }
-    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
-    wire, plan = make_wire(config, model), make_plan(config, num_agents)
-    participants = {
-        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
-        for agent, environment in environments.items()
-    }
-    params, server = wire.first(model.params), make_server(config, wire, num_agents)
-    for round in range(1, verdict["round"] + 1):
-        given_up = () if took_part[round] else took_part.get(round + 1, ())  # all had trained for it
-        for agent in (*late.get(round, ()), *given_up):
-            participants[agent].train(params, plan.schedule(round, agent))
-        params = reference_round(
-            participants,
-            params,
-            round,
-            lambda number: took_part[number],
-            plan.schedule,
-            WEIGHTINGS[config.aggregation.weighting],
-            make_aggregator(config, wire),
-            server,
-        )
+
+    def in_vain(round: int) -> Collection[int]:
+        """Who was late; in a round that was given up, all: they had trained for it."""
+        return late.get(round, ()) if took_part[round] else took_part.get(round + 1, ())
+
+    params = oracle(config, num_agents, verdict["round"], took_part.__getitem__, in_vain)
     ours = CheckpointStore(run, 9).load(verdict["round"], "global.h5")["params"]
     return float(np.abs(ours - params).max())
 

@@ -125,3 +125,28 @@ def test_spares_keep_a_run_with_one_agent_alive(tmp_path):
     ending = play(tmp_path, "rank=1,round=5,phase=train,action=kill", num_ranks=4, faults__spares="2")
     assert ending.verdict["outcome"] == "finished", ending
     assert [entry["agents"] for entry in ending.verdict["took_part"]] == [[1]]
+
+
+def test_the_step_of_a_round_that_broke_off_is_taken_back(tmp_path):
+    """All ranks have made the server's step when one dies before they agree that it is finite."""
+    settings = {"aggregation__server__name": "adam", "comm__collective": "allreduce"}
+    ending = play(tmp_path, "rank=4,round=5,phase=after_exchange,action=kill", **settings)
+    assert ending.is_right, ending
+    assert ending.verdict["took_part"][-1]["first"] == 5
+
+
+def test_an_agent_that_has_missed_too_many_deadlines_does_not_return(tmp_path):
+    faults = "rank=4,round=4,phase=before_train,action=sleep,delay_s=4"
+    settings = {"participation__deadline_s": "1.5", "rounds": "200", "checkpoint__every": "1000"}
+    ending = play(tmp_path, faults, faults__max_misses="1", **settings)
+    assert ending.is_right, ending
+    assert [entry["agents"] for entry in ending.verdict["took_part"]] == [[1, 2, 3, 4, 5], [1, 2, 3, 5]]
+    assert "without this rank" in ending.output
+
+
+def test_a_learnt_deadline_leaves_out_who_is_far_slower_than_the_others_were(tmp_path):
+    faults = "rank=4,round=6,phase=before_train,action=sleep,delay_s=6"
+    settings = {"participation__deadline_factor": "2", "participation__deadline_s": "1.5"}
+    ending = play(tmp_path, faults, **settings)
+    assert ending.is_right, ending
+    assert ending.verdict["took_part"][1] == {"first": 6, "last": ROUNDS, "agents": [1, 2, 3, 5]}

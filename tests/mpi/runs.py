@@ -1,17 +1,13 @@
-"""Small runs of all ranks of a job, what they leave, and what one process makes of the same configuration."""
+"""Small runs of all ranks of a job, and what they leave."""
 
 from collections.abc import Collection
 
 import numpy as np
 
-from fdrl_mpi.aggregation.weighting import WEIGHTINGS
-from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
-from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import read
 from fdrl_mpi.federation.interrupt import Interrupt
-from fdrl_mpi.federation.reference import reference_round
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.session import Session
 
@@ -65,30 +61,3 @@ def different(a: dict, b: dict) -> list[str]:
         for name in a.keys() | b.keys()
         if name not in a or name not in b or not np.array_equal(a[name], b[name])
     ]
-
-
-def oracle(config: Config, num_agents: int) -> np.ndarray:
-    """Make the run in this process; return what is published last."""
-    environments = {
-        agent: make_environment(config.environment, [context] * config.environment.num_envs)
-        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
-    }
-    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
-    wire, plan = make_wire(config, model), make_plan(config, num_agents)
-    participants = {
-        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
-        for agent, environment in environments.items()
-    }
-    params, server = wire.first(model.params), make_server(config, wire, num_agents)
-    for round in range(1, config.rounds + 1):
-        params = reference_round(
-            participants,
-            params,
-            round,
-            plan.participation,
-            plan.schedule,
-            WEIGHTINGS[config.aggregation.weighting],
-            make_aggregator(config, wire),
-            server,
-        )
-    return params

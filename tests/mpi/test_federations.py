@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from runs import config_of, different, model_of, oracle, run_to_end, state_of
+from oracle import oracle
+from runs import config_of, different, model_of, run_to_end, state_of
 
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from mpi4py import MPI
+from oracle import oracle as _oracle
 from runs import config_of as _config
 from runs import different as _different
 from runs import model_of as _model
-from runs import oracle as _oracle
 from runs import run_to_end as _run
 from runs import state_of as _state
 

@@ -1,0 +1,58 @@
+"""The run of a configuration in one process: what any number of ranks must come to."""
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+
+from fdrl_mpi.aggregation.weighting import WEIGHTINGS
+from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
+from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
+from fdrl_mpi.config import Config
+from fdrl_mpi.federation.reference import reference_round
+
+Agents = Callable[[int], Collection[int]]
+
+
+def oracle(
+    config: Config,
+    num_agents: int,
+    rounds: int | None = None,
+    took_part: Agents | None = None,
+    trained_in_vain: Agents = lambda round: (),
+) -> np.ndarray:
+    """Make the run in this process; return what is published last.
+
+    Parameters
+    ----------
+    rounds : int, optional
+        The configuration's, if not given.
+    took_part : callable, optional
+        Maps a round to the agents whose updates count, if not those that the configuration draws.
+    trained_in_vain : callable
+        Maps a round to agents that have trained for it, but whose updates do not count.
+    """
+    environments = {
+        agent: make_environment(config.environment, [context] * config.environment.num_envs)
+        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
+    }
+    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
+    wire, plan = make_wire(config, model), make_plan(config, num_agents)
+    participants = {
+        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
+        for agent, environment in environments.items()
+    }
+    params, server = wire.first(model.params), make_server(config, wire, num_agents)
+    for round in range(1, (config.rounds if rounds is None else rounds) + 1):
+        for agent in trained_in_vain(round):
+            participants[agent].train(params, plan.schedule(round, agent))
+        params = reference_round(
+            participants,
+            params,
+            round,
+            took_part or plan.participation,
+            plan.schedule,
+            WEIGHTINGS[config.aggregation.weighting],
+            make_aggregator(config, wire),
+            server,
+        )
+    return params
