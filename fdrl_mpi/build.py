@@ -31,9 +31,10 @@ from fdrl_mpi.federation.evaluation import Evaluation
 from fdrl_mpi.federation.fedpg import FedPG
 from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.participation import cohort_size, uniform_cohorts
-from fdrl_mpi.federation.round import Parts
+from fdrl_mpi.federation.round import Check, Parts
 from fdrl_mpi.federation.schedule import budgets
 from fdrl_mpi.federation.synchronous import Evaluations, Plan
+from fdrl_mpi.federation.validation import Validation
 from fdrl_mpi.federation.wire import Company, Wire
 from fdrl_mpi.rl.device import choose_device
 from fdrl_mpi.rl.hyperparameters import ReinforceConfig, SVRPGConfig, pooled
@@ -133,6 +134,7 @@ class Builder:
             wire=wire,
             fresh=self.params,
         )
+        parts.checks = self._checks(parts.has_global_policy)
         evaluations = self._evaluations(parts.has_global_policy)
         plan = make_plan(config, world.num_enrolled)
         return Rank(parts, plan, evaluations, self.params, self._engine, self._device, self._travels)
@@ -169,8 +171,21 @@ class Builder:
             )
         return Evaluations(self._evaluation(self._worlds) if self._world.is_root else None)
 
-    def _evaluation(self, worlds: Sequence[Context]) -> Evaluation:
-        episodes = self._config.evaluation.episodes
+    def _checks(self, has_global_policy: bool) -> list[Check]:
+        """Make what the next model must stand; the root alone plays it."""
+        own, wire, fresh = self._config.aggregation.validation, self.wire, self.params
+        if not own.most_drop:
+            return []
+        if not has_global_policy:
+            raise ValueError(
+                "aggregation.validation.most_drop: there is no policy to play before it is published, every "
+                "agent's is its own; set it to 0"
+            )
+        evaluation = self._evaluation(self._worlds, own.episodes) if self._world.is_root else None
+        return [Validation(evaluation, own.most_drop, lambda published: wire.model(published, fresh))]
+
+    def _evaluation(self, worlds: Sequence[Context], episodes: int = 0) -> Evaluation:
+        episodes = episodes or self._config.evaluation.episodes
         environment = self._environment([world for world in worlds for _ in range(episodes)])
         return Evaluation(environment, self._model(environment), episodes, self._config.seed)
 

@@ -150,6 +150,27 @@ class ObjectiveConfig(_Section, frozen=True, kw_only=True):
     ] = 0.0
 
 
+class ValidationConfig(_Section, frozen=True, kw_only=True):
+    """What the next model must stand before it is published; otherwise the last one stays."""
+
+    most_drop: Annotated[
+        NonNegative,
+        about(
+            "how far the mean return over all worlds may fall from one model to the next, or three standard "
+            "errors where they are more; the root plays every model, and all wait; 0: not checked"
+        ),
+    ] = 0.0
+    episodes: Annotated[
+        Count, about("episodes in each world, which start alike for every model", "episodes")
+    ] = 4
+    recompute: Annotated[
+        bool,
+        about(
+            "whether the root's mirror makes the next model too, bit for bit (needs faults.mode = survive)"
+        ),
+    ] = False
+
+
 class AggregationConfig(_Section, frozen=True, kw_only=True):
     """What the root computes from the agents' updates."""
 
@@ -171,6 +192,7 @@ class AggregationConfig(_Section, frozen=True, kw_only=True):
     server: AverageConfig | MomentumConfig | AdagradConfig | AdamConfig | YogiConfig | FedPGConfig = (
         AverageConfig()
     )
+    validation: ValidationConfig = ValidationConfig()
 
 
 class GossipConfig(_Section, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from fdrl_mpi.build import RULES
 from fdrl_mpi.build_collective import GIVES, mixing_matrix
 from fdrl_mpi.config import Config
-from fdrl_mpi.constraints_faults import check_faults
+from fdrl_mpi.constraints_faults import check_faults, check_validation
 from fdrl_mpi.constraints_learning import check_learning
 from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.privacy.fixed_point import fraction_bits
@@ -34,6 +34,7 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
         *_fan_out(config),
         *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_secure_ring(config, max(world_size - 1, 1)),
+        *check_validation(config),
         *_rule(config, max(world_size - 1, 1) * config.agents_per_rank),
         *_mode(config),
         *check_learning(config),

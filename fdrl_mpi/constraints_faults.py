@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from fdrl_mpi.config import AverageConfig, Config
+from fdrl_mpi.config import AverageConfig, Config, FedPGConfig
 from fdrl_mpi.federation.injection import VARIABLE, parse_faults
 from fdrl_mpi.problem import Problem
 
@@ -13,6 +13,10 @@ DETECTOR_FLAGS = (
     "--mca mpi_ft_detector_timeout 10"
 )
 """What it needs besides on several hosts: only heartbeats tell one that is cut off from a slow one."""
+
+
+ROOT_ALONE = ("tree", "gather", "secure_ring")
+"""Collectives whose root makes the next model alone."""
 
 
 def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) -> list[Problem]:
@@ -112,4 +116,31 @@ def _method(config: Config) -> Iterator[Problem]:
             f'comm.collective = "{config.comm.collective}"',
             "every rank of a node would hold a part of the server's state, and a lost rank's part is lost",
             "choose comm.collective = tree, gather, allreduce or secure_ring",
+        )
+
+
+def check_validation(config: Config) -> Iterator[Problem]:
+    """List what is wrong with the checks of the next model."""
+    own, name = config.aggregation.validation, config.comm.collective
+    if own.most_drop and (config.mode != "federated" or name not in ("allreduce", *ROOT_ALONE)):
+        yield Problem(
+            f"aggregation.validation.most_drop = {own.most_drop} with mode = {config.mode} and "
+            f"comm.collective = {name}",
+            "the root does not have the whole next model before it is published",
+            f"set comm.collective to allreduce, {' or '.join(ROOT_ALONE)}, or most_drop to 0",
+        )
+    if not own.recompute:
+        return
+    if config.faults.mode != "survive" or name not in ROOT_ALONE:
+        yield Problem(
+            f"aggregation.validation.recompute with faults.mode = {config.faults.mode} and "
+            f"comm.collective = {name}",
+            "it is the root's mirror that makes the model a second time, where the root alone makes it",
+            f'set faults.mode to "survive" and comm.collective to {" or ".join(ROOT_ALONE)}',
+        )
+    if isinstance(config.aggregation.server, FedPGConfig):
+        yield Problem(
+            "aggregation.validation.recompute with aggregation.server.name = fedpg",
+            "the root's step plays episodes of its own, which no other rank has seen",
+            "set aggregation.validation.recompute to false",
         )

@@ -18,9 +18,10 @@ from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config
 from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.interrupt import Interrupt
-from fdrl_mpi.federation.mirror import MirroredRecord, Reflection, make_mirror
+from fdrl_mpi.federation.mirror import Mirrored, MirroredRecord, Reflection, answer, make_mirror, make_recheck
 from fdrl_mpi.federation.persistence import Saved
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
+from fdrl_mpi.federation.validation import Evidence
 from fdrl_mpi.logs import log_to_terminal
 from fdrl_mpi.progress import Teller
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
@@ -149,10 +150,18 @@ class Survivor:
         while True:
             try:
                 if self._run is None or start is None:
-                    return self._crew.stand_by(self._reflection.keep, self._reflection.keep_letter)
+                    return self._crew.stand_by(self._keep, self._reflection.keep_letter)
                 return self._run.go(start)
             except Lost as lost:
                 start = self._recover(lost)
+
+    def _keep(self, sent: Mirrored | Evidence) -> None:
+        """Take what the root sends, while this rank stands by."""
+        if isinstance(sent, Evidence):
+            answer(self._crew, sent)
+            return
+        self._reflection.keep(sent)
+        self._injector.at(self._reflection.round, "mirror")
 
     def _recover(self, lost: Lost) -> Saved | None:
         """Agree on the next view and join it; again, if somebody is lost meanwhile."""
@@ -275,7 +284,8 @@ class Survivor:
         if self._reflection.round == newest:
             mine = self._reflection.server
         elif old is not None and old.round == newest and _knows_server(old):
-            mine = old.parts.server_before or old.parts.server.get_state()
+            before = old.parts.server_before
+            mine = old.parts.server.get_state() if before is None else before
         states = world.gather_objects(mine if mine else None)
         return next((state for state in states if state), {})
 
@@ -362,10 +372,11 @@ class Survivor:
         """Give a run what makes it survivable in this view."""
         parts, crew = run.parts, self._crew
         parts.injector = self._injector
-        parts.is_survivable = True
         if crew.rank == crew.view.root and not isinstance(run.record, MirroredRecord):
             run.record = MirroredRecord(run.record, crew)
         parts.mirror = make_mirror(crew, parts.collective.is_root_alone, self._reflection, parts)
+        recheck = make_recheck(crew, parts) if self._config.aggregation.validation.recompute else None
+        parts.checks = [*parts.checks, *([recheck] if recheck is not None else [])]
         run.before_round = self._before_round
 
     def _before_round(self) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from fdrl_mpi.config_file import read
-from fdrl_mpi.constraints_faults import check_faults
+from fdrl_mpi.constraints_faults import check_faults, check_validation
 
 LAUNCHED = {"OMPI_MCA_mpi_ft_enable": "1", "OMPI_MCA_coll": "^han,adapt,hcoll,portals4"}
 
@@ -43,4 +43,30 @@ def test_what_fits_is_not_refused():
 )
 def test_what_cannot_work_is_refused_with_what_would(words, changes):
     (problem,) = _check(**changes)
+    assert words in problem
+
+
+def _check_validation(**changes):
+    settings = [(key.replace("__", "."), value) for key, value in changes.items()]
+    return [str(problem) for problem in check_validation(read([], settings))]
+
+
+def test_checks_of_the_next_model_that_fit_are_not_refused():
+    assert _check_validation(comm__collective="node") == []
+    assert _check_validation(aggregation__validation__most_drop="5", comm__collective="allreduce") == []
+    recompute = {"aggregation__validation__recompute": "true", "comm__collective": "secure_ring"}
+    assert _check_validation(faults__mode="survive", **recompute) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("allreduce, tree or gather or secure_ring", {"aggregation__validation__most_drop": "5"}),
+        ("mode = independent", {"aggregation__validation__most_drop": "5", "mode": "independent"}),
+        ("faults.mode to", {"aggregation__validation__recompute": "true", "comm__collective": "tree"}),
+        ("mirror", {"aggregation__validation__recompute": "true", "faults__mode": "survive"}),
+    ],
+)
+def test_checks_of_the_next_model_that_cannot_work_are_refused(words, changes):
+    (problem,) = _check_validation(**changes)
     assert words in problem

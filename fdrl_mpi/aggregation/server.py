@@ -10,10 +10,23 @@ from fdrl_mpi.arrays import FloatVector, State
 UpdateKind = Literal["parameters", "difference", "gradient"]
 """What agents hand in: local models, their difference from the global one, or gradients at the global one."""
 
+
+def _to_aggregate(params: FloatVector, aggregate: FloatVector) -> FloatVector:
+    return aggregate - params
+
+
+def _along_aggregate(params: FloatVector, aggregate: FloatVector) -> FloatVector:
+    return aggregate
+
+
+def _against_aggregate(params: FloatVector, aggregate: FloatVector) -> FloatVector:
+    return -aggregate
+
+
 DIRECTIONS: Mapping[str, Callable[[FloatVector, FloatVector], FloatVector]] = {
-    "parameters": lambda params, aggregate: aggregate - params,
-    "difference": lambda params, aggregate: aggregate,
-    "gradient": lambda params, aggregate: -aggregate,
+    "parameters": _to_aggregate,
+    "difference": _along_aggregate,
+    "gradient": _against_aggregate,
 }
 """In which direction an aggregate says that the model should move."""
 
@@ -45,7 +58,7 @@ class ServerOptimizer(Protocol):
         """
 
     def set_state(self, state: State) -> None:
-        """Go on from arrays over the whole model."""
+        """Go on from arrays over the whole model, or from what `get_state` returned on this rank."""
 
 
 class _Silent:
@@ -108,9 +121,11 @@ class _Stateful(_Silent):
         return {"start": self._start, **{name: vector.copy() for name, vector in self._vectors.items()}}
 
     def set_state(self, state: State) -> None:
-        """Go on from vectors over the whole model."""
-        self._vectors = {}
-        self._restored = {name: state[name] for name in self.names if name in state}
+        """Go on from vectors over the whole model, or over this rank's columns."""
+        vectors = {name: state[name].copy() for name in self.names if name in state}
+        is_own = "start" in state and RESTORED not in state
+        self._vectors, self._restored = (vectors, {}) if is_own else ({}, vectors)
+        self._start = int(state["start"]) if is_own else 0
 
     def _step(self, delta: FloatVector) -> FloatVector:
         """Return what is added to the model."""

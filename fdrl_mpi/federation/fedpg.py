@@ -54,7 +54,7 @@ class FedPG:
         }
 
     def get_state(self) -> State:
-        return {"learner": self._learner.get_state(), "steps": np.array(self._steps)} if self._steps else {}
+        return {"learner": self._learner.get_state(), "steps": np.array(self._steps)}
 
     def set_state(self, state: State) -> None:
         if state:

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Timer
 
+import numpy as np
+
+from fdrl_mpi.arrays import FloatMatrix, FloatVector
+
 VARIABLE = "FDRL_FAULTS"
 """Environment variable with the faults: ``rank=3,round=5,phase=exchange,action=kill; ...``"""
 
@@ -26,7 +30,9 @@ PHASES = (
     "checkpoint",
     "recovery",
 )
-ACTIONS = ("kill", "stop", "exit", "raise", "sleep")
+ACTIONS = ("kill", "stop", "exit", "raise", "sleep", "corrupt")
+CORRUPTIBLE = ("train", "after_exchange")
+"""Phases in which a rank has numbers of its own in hand: its agents' models, the next model."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Fault:
     phase : str
         Of `PHASES`. "mid" is behind the rank's first message of the exchange or of the publication.
     action : str
-        Of `ACTIONS`.
+        Of `ACTIONS`; "corrupt" is known in `CORRUPTIBLE` phases and flips a bit, as broken memory does.
     delay_s : float
         Lets the rank go on for so long first; for "sleep", how long it does nothing.
     """
@@ -84,6 +90,10 @@ def parse_faults(text: str) -> list[Fault]:
                 f"{VARIABLE}: {part!r}: rank, round, phase (of {', '.join(PHASES)}), action (of "
                 f"{', '.join(ACTIONS)}) and delay_s are known"
             )
+        if fault.action == "corrupt" and fault.phase not in CORRUPTIBLE:
+            raise ValueError(
+                f"{VARIABLE}: {part!r}: corrupt needs one of the phases {', '.join(CORRUPTIBLE)}"
+            )
         faults.append(fault)
     return faults
 
@@ -107,12 +117,14 @@ class Injector:
         self._faults = [fault for fault in faults if fault.rank == rank]
         self.phase, self._round = "start", 0
 
-    def at(self, round: int, phase: str) -> None:
-        """Come to a phase of a round: do what is due there, once."""
+    def at(self, round: int, phase: str, values: FloatMatrix | FloatVector | None = None) -> None:
+        """Come to a phase of a round, with `values` in hand: do what is due there, once."""
         self.phase, self._round = phase, round
         for fault in [f for f in self._faults if (f.round, f.phase) == (round, phase)]:
             self._faults.remove(fault)
-            if fault.action in ("sleep", "raise") or not fault.delay_s:
+            if fault.action == "corrupt":
+                _corrupt(fault, values)
+            elif fault.action in ("sleep", "raise") or not fault.delay_s:
                 _act(fault)
             else:
                 Timer(fault.delay_s, _act, [fault]).start()
@@ -123,8 +135,20 @@ class Injector:
             self.at(self._round, f"mid_{self.phase}")
 
 
-def _act(fault: Fault) -> None:
+def _corrupt(fault: Fault, values: FloatMatrix | FloatVector | None) -> None:
+    """Flip the first bit of the exponent of the number in the middle."""
+    _tell(fault)
+    if values is not None and values.size:
+        bits = values.reshape(-1).view(np.uint32)
+        bits[values.size // 2] ^= np.uint32(1 << 30)
+
+
+def _tell(fault: Fault) -> None:
     print(f"fault at {time.time():.4f}: {fault}", file=sys.stderr, flush=True)
+
+
+def _act(fault: Fault) -> None:
+    _tell(fault)
     if fault.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif fault.action == "stop":

@@ -1,14 +1,20 @@
 """The root's state on a second rank, before it counts."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
+from fdrl_mpi.aggregation.views import Received
 from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.comm.crew import Crew
 from fdrl_mpi.comm.post import MIRROR, Letter
-from fdrl_mpi.federation.round import Parts
+from fdrl_mpi.federation.round import Check, Parts
+from fdrl_mpi.federation.validation import Evidence, digest
 from fdrl_mpi.record.metrics import Record, Row
+
+Mirrored: TypeAlias = tuple[int, FloatVector, State, dict[int, float]]
+"""Round, model, state of the server, and weights of the agents in the round, by id."""
 
 
 class MirroredRecord:
@@ -75,7 +81,7 @@ class Reflection:
         self.counted: dict[int, float] = {}
         self._changes: list[tuple[str, int, Row]] = []
 
-    def keep(self, state: tuple[int, FloatVector, State, dict[int, float]]) -> None:
+    def keep(self, state: Mirrored) -> None:
         """Take a model before it is published."""
         self.round, self.params, self.server, self.counted = state
 
@@ -127,3 +133,29 @@ def make_mirror(
             reflection.keep(everyone.receive_object(0))
 
     return give
+
+
+def make_recheck(crew: Crew, parts: Parts) -> Check | None:
+    """Make what lets the root's mirror make the next model too, from the same updates, and compares."""
+    mirror = crew.view.mirror
+    if mirror is None:
+        return None
+    everyone, number = crew.everyone, crew.view.members.index(mirror)
+
+    def check(base: FloatVector, params: FloatVector, received: Received | None) -> str:
+        if crew.rank == mirror:
+            answer(crew, everyone.receive_object(0))
+        if received is None or parts.server_before is None:
+            return ""
+        evidence = Evidence.collect(parts.aggregator, parts.server, parts.server_before, base, received)
+        everyone.send_object(evidence, number)
+        if everyone.receive_object(number) == digest(params):
+            return ""
+        return f"the root's mirror, rank {mirror}, makes another model of the same updates: broken memory?"
+
+    return check
+
+
+def answer(crew: Crew, evidence: Evidence) -> None:
+    """Make the next model a second time, and tell the root what it is."""
+    crew.everyone.send_object(evidence.digest(), 0)

@@ -37,7 +37,7 @@ def reference_round(
     Returns
     -------
     float32 array, shape (length of the wire,)
-        What is published next; `params` itself where nobody has a weight.
+        What is published next; `params` itself where nobody has a weight, or the step is not finite.
     """
     rows = np.zeros((len(participants), len(params)), np.float32)
     weights = np.zeros(len(participants), np.float32)
@@ -52,7 +52,11 @@ def reference_round(
     received = Stack(rows, weights)
     if not received.has_weight:
         return params
+    before = server.get_state()
     published = server.step(params, aggregator.aggregate(received), slice(None))
+    if not np.isfinite(published).all():
+        server.set_state(before)
+        return params
     for agent in np.flatnonzero(weights).tolist():
         participants[agent + 1].accept()
     return published

@@ -1,6 +1,6 @@
 """One synchronous round: train, meet, encode, exchange, aggregate, publish."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from time import perf_counter, process_time
@@ -21,9 +21,10 @@ from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.learner import Budget, TrainStats
 
-NOT_FINITE = "the server's step was not finite, so the model stays: choose a smaller aggregation.server.lr"
+NOT_FINITE = "the server's step was not finite: choose a smaller aggregation.server.lr"
 
 Mirror: TypeAlias = Callable[[int, FloatVector], None]
+Check: TypeAlias = Callable[[FloatVector, FloatVector, Received | None], str]
 
 
 @dataclass
@@ -43,10 +44,11 @@ class Parts:
         again for it.
     counted : dict
         By round, for the two newest exchanges: the weight of every agent, by id, where it was not 0.
-    is_survivable : bool
-        Whether a round may have to be done again.
-    server_before : State
-        Of the server before its step of a round that has not ended; empty if it has none.
+    server_before : State, optional
+        Of the server before its step of a round that has not ended.
+    checks : sequence of callables
+        Every rank calls them with the last model, the next one and what it was made of; where one of them
+        says why not, on the root, the next model is not taken.
     """
 
     world: World
@@ -62,8 +64,8 @@ class Parts:
     mirror: Mirror | None = None
     kept: dict[int, "Contribution"] = field(default_factory=dict)
     counted: dict[int, dict[int, float]] = field(default_factory=dict)
-    is_survivable: bool = False
-    server_before: State = field(default_factory=dict)
+    server_before: State | None = None
+    checks: Sequence[Check] = ()
 
     @property
     def has_global_policy(self) -> bool:
@@ -99,6 +101,8 @@ class Outcome:
         Of all agents; where the collective hides weights, the number of agents that had one.
     loss : str
         Why there is no next model; empty if there is one, or if nobody has trained.
+    refusal : str
+        Why the next model was not taken, so that the last one stays; empty if it was.
     num_stopping : int
         Ranks that were asked to stop.
     """
@@ -107,6 +111,7 @@ class Outcome:
     contributions: list[Contribution]
     total_weight: float
     loss: str
+    refusal: str
     num_stopping: int
 
 
@@ -139,13 +144,13 @@ def federated_round(
     come_to(round, "before_train")
     with clock.phase("train"):
         mine = _bring(parts, models, budgets)
-    come_to(round, "train")
+    come_to(round, "train", collective.rows)
 
     with clock.phase("wait"):
         own_weights = np.array([one.weight for one in mine])
         ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile, deadline_s)
         weights, is_lost, num_stopping = _counted(parts, ballots)
-        loss = "no agent's update was finite" if is_lost else ""
+        loss, refusal = "no agent's update was finite" if is_lost else "", ""
         _note(parts, round, weights)
 
     if weights.any():
@@ -155,23 +160,23 @@ def federated_round(
         come_to(round, "exchange")
         with clock.phase("exchange"):
             received = collective.exchange()
-        come_to(round, "after_exchange")
         if received is not None:
             with clock.phase("aggregate"):
                 params = _stepped(parts, params, received)
-        if not parts.server.is_mean and not world.agree(bool(np.isfinite(params).all())):
-            return Outcome(models, mine, float(weights.sum()), NOT_FINITE, num_stopping)
+        come_to(round, "after_exchange", None if received is None else params)
+        if refusal := _refused(parts, models[0], params, received):
+            params = _taken_back(parts, models[0], received)
         come_to(round, "mirror")
         if parts.mirror is not None:
             parts.mirror(round, params)
         come_to(round, "publish")
         with clock.phase("exchange"):
             published = collective.publish(params)
-        if published is not models:
+        if published is not models and not refusal:
             _accept(parts, mine)
         models = published
-    parts.kept, parts.server_before = {}, {}
-    return Outcome(models, mine, float(weights.sum()), loss, num_stopping)
+    parts.kept, parts.server_before = {}, None
+    return Outcome(models, mine, float(weights.sum()), loss, refusal, num_stopping)
 
 
 def _bring(parts: Parts, models: Models, budgets: Mapping[int, Budget]) -> list[Contribution]:
@@ -191,11 +196,37 @@ def _note(parts: Parts, round: int, weights: DoubleArray) -> None:
 
 def _stepped(parts: Parts, params: FloatVector, received: Received) -> FloatVector:
     """Make the next model's columns, those that this rank sees, of what was received."""
-    if parts.is_survivable:
-        parts.server_before = parts.server.get_state()
+    parts.server_before = parts.server.get_state()
     aggregate = parts.aggregator.aggregate(received)
     with np.errstate(all="ignore"):
         return parts.server.step(params[received.columns], aggregate, received.columns)
+
+
+def _refused(parts: Parts, base: FloatVector, params: FloatVector, received: Received | None) -> str:
+    """Say why the next model is not taken, the same on every rank; empty if it is.
+
+    Parameters
+    ----------
+    base : float32 array, shape (length of the wire,)
+        The last model.
+    params : float32 array
+        The next one, or the columns of it that were made here.
+    """
+    world = parts.world
+    if not parts.server.is_mean and not world.agree(bool(np.isfinite(params).all())):
+        return NOT_FINITE
+    if not parts.checks:
+        return ""
+    with parts.clock.phase("check"):
+        objections = [check(base, params, received) for check in parts.checks]
+        return str(world.from_root(next(filter(None, objections), "")))
+
+
+def _taken_back(parts: Parts, base: FloatVector, received: Received | None) -> FloatVector:
+    """Undo the server's step where there was one; return the columns of the last model."""
+    if parts.server_before is not None:
+        parts.server.set_state(parts.server_before)
+    return base if received is None else base[received.columns]
 
 
 def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:

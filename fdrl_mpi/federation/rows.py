@@ -15,7 +15,7 @@ from fdrl_mpi.record.variables import AGENT_VARIABLES, EXACT
 
 Seconds = dict[str, float]
 _RANK_TIMES = ("encode_s", "exchange_s")
-_ROOT_TIMES = ("aggregate_s", "evaluate_s", "record_s", "evaluate_cpu_s")
+_ROOT_TIMES = ("aggregate_s", "check_s", "evaluate_s", "record_s", "evaluate_cpu_s")
 _SHARED = ("cpu_s", "sent_bytes", "received_bytes", "sent_messages", "received_messages")
 """What agents of one rank share: each gets its part."""
 
@@ -112,6 +112,7 @@ def root_row(
         "root_sent_messages": traffic.sent_messages,
         "root_received_messages": traffic.received_messages,
         "total_weight": outcome.total_weight,
+        "refused": bool(outcome.refusal),
         "model_norm": sqrt(float(np.dot(params, params))) if has_global_model else nan,
         "consensus_distance": sqrt(float(np.square(agents["distance_to_mean"]).mean())),
         "round_s": round_s,

@@ -27,6 +27,8 @@ from fdrl_mpi.record.variables import AGENT_VARIABLES
 Ending = Literal["finished", "stopped", "failed"]
 
 LOG = logging.getLogger(__name__)
+MOST_REFUSED = 3
+"""Rounds in a row whose model is not taken: then the run ends, for it would go on for nothing."""
 ROUNDS_KEPT = 1000
 """Rounds of which a rank keeps its own numbers, should the root be lost before it has written them."""
 
@@ -184,6 +186,7 @@ class SynchronousRun:
         self._rows: dict[int, tuple[DoubleArray, Mapping[int, float]]] = {}
         self._deadline = Deadline(plan.deadline_s, plan.deadline_factor)
         self._newest: tuple[int, DoubleArray | None] = (0, None)
+        self._num_refused = 0
         self._exact: Mapping[str, float] = {}
         self._wall_s, self._mark = wall_s, time.perf_counter()
 
@@ -205,13 +208,19 @@ class SynchronousRun:
             if outcome.loss:
                 outcome_name, reason = "failed", f"round {round}: {outcome.loss}"
                 round -= 1
-                if round > start.round and not plan.saves(round) and not outcome.total_weight:
+                if round > start.round and not plan.saves(round):
                     self._save(round, models)
                 break
             models = outcome.models
             self.round, self.models = round, models
             is_stopping = outcome.num_stopping > 0 and round < plan.rounds
-            self._after(round, outcome, is_stopping)
+            self._num_refused = self._num_refused + 1 if outcome.refusal else 0
+            is_stuck = self._num_refused >= MOST_REFUSED
+            self._after(round, outcome, is_stopping or is_stuck)
+            if is_stuck:
+                times = f"the model has not changed in {MOST_REFUSED} rounds"
+                outcome_name, reason = "failed", f"round {round}: {outcome.refusal}; {times}"
+                break
             if is_stopping:
                 outcome_name, reason = "stopped", "asked to stop by a signal"
                 break
@@ -284,6 +293,8 @@ class SynchronousRun:
         plan, evaluated = self._plan, {}
         if self.parts.world.is_root and outcome.total_weight == 0.0:
             LOG.warning("round %d: no agent has a weight, so the model stays", round)
+        if self.parts.world.is_root and outcome.refusal:
+            LOG.warning("round %d: %s; the model stays", round, outcome.refusal)
         if plan.evaluates(round):
             with self.parts.clock.phase("evaluate"):
                 for number, evaluation in enumerate(self._own_evaluations):

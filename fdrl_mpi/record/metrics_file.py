@@ -139,9 +139,10 @@ def _write_attribute(owner: h5py.Group | h5py.Dataset, name: str, value: Attribu
 def took_part(metrics: Metrics) -> list[dict[str, Any]]:
     """List whose updates are in the models of which rounds, equal neighbours in one entry."""
     ranges: list[dict[str, Any]] = []
-    present, rejected = metrics.values["present"], metrics.values["rejected"]
-    for round, here, out in zip(metrics.rounds.tolist(), present, rejected, strict=True):
-        agents = metrics.agents[(here == 1.0) & (out != 1.0)].tolist()
+    values = metrics.values
+    is_in = (values["present"] == 1.0) & (values["rejected"] != 1.0) & (values["refused"] != 1.0)[:, None]
+    for round, here in zip(metrics.rounds.tolist(), is_in, strict=True):
+        agents = metrics.agents[here].tolist()
         if ranges and ranges[-1]["agents"] == agents and ranges[-1]["last"] == round - 1:
             ranges[-1]["last"] = round
         else:

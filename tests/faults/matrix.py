@@ -1,14 +1,15 @@
 """Every fault at every phase: ``python tests/faults/matrix.py [--collectives node tree]``.
 
-For each collective, a root, an agent, an inner node of the tree and the mirror die or stop at every phase of
-a round; then pairs of them within 50 ms. A line for each that went wrong, and a table at the end.
+For each collective, a root, an agent, an inner node of the tree and the root's mirror (a spare, and without
+spares an agent) die or stop at every phase of a round; then pairs of them within 50 ms. A line for each that
+went wrong, and a table at the end.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from harness import NUM_RANKS, Ending, play
 from fdrl_mpi.federation.injection import PHASES
 
 COLLECTIVES = ("allreduce", "node", "tree", "gather", "secure_ring")
-ROLES = {"root": 0, "inner node": 1, "agent": 4, "mirror": NUM_RANKS - 1}
+ROOT_ALONE = ("tree", "gather", "secure_ring")
+"""Collectives whose root alone knows the next model, so that it goes to a mirror first."""
+ROLES = {"root": 0, "inner node": 1, "agent": 4, "mirror": 1, "spare": NUM_RANKS - 1}
 ROUND = 4  # with a checkpoint
 PAIRS = ((0, 6), (0, 1), (1, 2), (4, 6))
 
@@ -30,20 +33,19 @@ class Case:
     collective: str
     what: str
     faults: str
+    num_spares: int = 1
 
 
 def cases(collectives: tuple[str, ...]) -> Iterator[Case]:
     """List the matrix."""
     for collective in collectives:
         for role, rank in ROLES.items():
-            for phase in PHASES[1:]:
+            for phase in _phases(role, collective):
                 for action in ("kill", "stop"):
-                    if role == "mirror" and phase not in ("recovery",):
-                        continue  # a spare is in no phase of a round: see the pairs and `spare_cases`
                     fault = f"rank={rank},round={ROUND},phase={phase},action={action}"
                     if phase == "recovery":
                         fault += f";rank=3,round={ROUND},phase=train,action=kill"
-                    yield Case(collective, f"{role} {action} at {phase}", fault)
+                    yield Case(collective, f"{role} {action} at {phase}", fault, int(role != "mirror"))
         for action in ("kill", "stop"):
             for first, second in PAIRS:
                 faults = f"rank={first},round={ROUND},phase=before_train,action={action};rank={second},"
@@ -52,6 +54,13 @@ def cases(collectives: tuple[str, ...]) -> Iterator[Case]:
                 else:
                     faults += f"round={ROUND},phase=before_train,action={action},delay_s=0.05"
                 yield Case(collective, f"ranks {first} and {second} {action} within 50 ms", faults)
+
+
+def _phases(role: str, collective: str) -> Sequence[str]:
+    """List where a rank may be when it is lost; a spare takes part in two phases only."""
+    if role == "spare":
+        return ("mirror", "recovery") if collective in ROOT_ALONE else ("recovery",)
+    return PHASES[1:]
 
 
 def main() -> int:
@@ -66,7 +75,8 @@ def main() -> int:
             if options.only not in case.what:
                 continue
             started = time.monotonic()
-            ending = play(Path(folder) / str(number), case.faults, comm__collective=case.collective)
+            settings = {"comm__collective": case.collective, "faults__spares": str(case.num_spares)}
+            ending = play(Path(folder) / str(number), case.faults, **settings)
             rows.setdefault(case.collective, []).append(ending)
             if not ending.is_right:
                 print(f"WRONG {case.collective}: {case.what}: {case.faults}", flush=True)

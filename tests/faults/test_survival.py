@@ -150,3 +150,39 @@ def test_a_learnt_deadline_leaves_out_who_is_far_slower_than_the_others_were(tmp
     ending = play(tmp_path, faults, **settings)
     assert ending.is_right, ending
     assert ending.verdict["took_part"][1] == {"first": 6, "last": ROUNDS, "agents": [1, 2, 3, 5]}
+
+
+@pytest.mark.parametrize("spares", ["0", "1"])
+@pytest.mark.parametrize("collective", ["tree", "gather", "secure_ring"])
+def test_a_model_that_the_mirror_cannot_make_again_is_not_taken(tmp_path, collective, spares):
+    """A bit of the new model flips on the root: the round leaves the model of the one before."""
+    faults = "rank=0,round=4,phase=after_exchange,action=corrupt"
+    settings = {"comm__collective": collective, "faults__spares": spares, "aggregation__server__name": "adam"}
+    ending = play(tmp_path, faults, aggregation__validation__recompute="true", **settings)
+    assert ending.is_right, ending
+    assert "makes another model of the same updates" in ending.output
+    everyone = list(range(1, NUM_RANKS - int(spares)))
+    assert ending.verdict["took_part"] == [
+        {"first": 1, "last": 3, "agents": everyone},
+        {"first": 4, "last": 4, "agents": []},
+        {"first": 5, "last": ROUNDS, "agents": everyone},
+    ]
+
+
+def test_a_mirror_that_dies_while_it_makes_a_model_again_is_replaced(tmp_path):
+    faults = "rank=6,round=0,phase=start,action=kill,delay_s=1"
+    settings = {"comm__collective": "tree", "aggregation__validation__recompute": "true", "rounds": "300"}
+    ending = play(tmp_path, faults, checkpoint__every="1000", **settings)
+    assert ending.is_right, ending
+
+
+def test_what_a_refused_round_took_back_outlives_the_root(tmp_path):
+    faults = "rank=0,round=4,phase=after_exchange,action=corrupt;rank=0,round=5,phase=train,action=kill"
+    settings = {"comm__collective": "tree", "aggregation__server__name": "adam"}
+    ending = play(tmp_path, faults, aggregation__validation__recompute="true", **settings)
+    assert ending.is_right, ending
+    assert [entry["agents"] for entry in ending.verdict["took_part"]] == [
+        [1, 2, 3, 4, 5],
+        [],
+        [1, 2, 3, 4, 5],
+    ]

@@ -19,6 +19,7 @@ def oracle(
     rounds: int | None = None,
     took_part: Agents | None = None,
     trained_in_vain: Agents = lambda round: (),
+    refused: Collection[int] = (),
 ) -> np.ndarray:
     """Make the run in this process; return what is published last.
 
@@ -30,6 +31,8 @@ def oracle(
         Maps a round to the agents whose updates count, if not those that the configuration draws.
     trained_in_vain : callable
         Maps a round to agents that have trained for it, but whose updates do not count.
+    refused : collection of int
+        Rounds whose model is not taken.
     """
     environments = {
         agent: make_environment(config.environment, [context] * config.environment.num_envs)
@@ -45,7 +48,8 @@ def oracle(
     for round in range(1, (config.rounds if rounds is None else rounds) + 1):
         for agent in trained_in_vain(round):
             participants[agent].train(params, plan.schedule(round, agent))
-        params = reference_round(
+        before = server.get_state()
+        made = reference_round(
             participants,
             params,
             round,
@@ -55,4 +59,8 @@ def oracle(
             make_aggregator(config, wire),
             server,
         )
+        if round in refused:
+            server.set_state(before)
+        else:
+            params = made
     return params

@@ -1,5 +1,6 @@
 """Faults on purpose: read, refused, and done once where they are due."""
 
+import numpy as np
 import pytest
 
 from fdrl_mpi.federation.injection import Fault, InjectedError, Injector, parse_faults
@@ -21,6 +22,7 @@ def test_faults_are_read_from_text():
         "rank=3,round=5,phase=lunch,action=kill",
         "rank=3,round=5,phase=exchange,action=hug",
         "rank=3,round=5,phase=exchange,action=kill,mood=bad",
+        "rank=3,round=5,phase=exchange,action=corrupt",
     ],
 )
 def test_what_makes_no_sense_is_refused(text):
@@ -46,3 +48,16 @@ def test_the_middle_of_an_exchange_is_behind_its_first_message():
     with pytest.raises(InjectedError):
         injector.on_message()
     injector.on_message()
+
+
+def test_corruption_flips_one_bit_in_the_middle():
+    """1.5 is 0x3fc00000; with the first bit of its exponent flipped, no number: 0x7fc00000."""
+    values = np.full(5, 1.5, np.float32)
+    injector = Injector([Fault(0, 4, "train", "corrupt")], rank=0)
+    for _ in range(2):
+        injector.at(4, "train", values)
+    assert values.view(np.uint32).tolist() == [0x3FC00000, 0x3FC00000, 0x7FC00000, 0x3FC00000, 0x3FC00000]
+
+
+def test_where_there_are_no_numbers_nothing_is_corrupted():
+    Injector([Fault(0, 4, "after_exchange", "corrupt")], rank=0).at(4, "after_exchange")
