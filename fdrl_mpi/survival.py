@@ -49,6 +49,8 @@ class Failure:
     noticed_utc, reason : str
     lost_ranks, lost_agents, returned_agents : list of int
         Ranks of the job; ids.
+    replaced_agents : dict
+        Agents that go on elsewhere, by id: the round of their saved state, 0 where there was none.
     root : int
         Rank of the job that aggregates from then on.
     recovery_s : float
@@ -62,6 +64,7 @@ class Failure:
     lost_ranks: list[int]
     lost_agents: list[int]
     returned_agents: list[int]
+    replaced_agents: dict[int, int]
     root: int
     recovery_s: float
 
@@ -78,11 +81,17 @@ class Standing:
         Whether it has shown masks for the round after it: the round must not be done again.
     counted : dict
         Weights of the agents in that round, by id.
+    replaced : dict
+        Agents that are new here, by id: the round of their saved state.
+    failures : list of Failure
+        That it has lived through in the run; none while it stood by.
     """
 
     round: int
     is_revealed: bool
     counted: dict[int, float]
+    replaced: dict[int, int]
+    failures: list[Failure]
 
 
 def _knows_server(run: SynchronousRun) -> bool:
@@ -115,6 +124,7 @@ class Survivor:
         self._store = CheckpointStore(directory.path, config.checkpoint.keep)
         self._reflection = Reflection()
         self._run: SynchronousRun | None = None
+        self._replaced: dict[int, int] = {}
         self.failures: list[Failure] = []
         crew.post.on_message = injector.on_message
 
@@ -171,7 +181,7 @@ class Survivor:
             self._crew.view,
             self._injector.phase,
         )
-        reason = str(lost)
+        reason, self._replaced = str(lost), {}
         LOG.debug("recovering: %s", reason)
         while True:
             try:
@@ -189,7 +199,8 @@ class Survivor:
                 reason=reason,
                 lost_ranks=sorted(set(old.members) - set(view.members)),
                 lost_agents=sorted(set(old.agents) - set(view.agents)),
-                returned_agents=sorted(set(view.agents) - set(old.agents)),
+                returned_agents=sorted(set(view.agents) - set(old.agents) - self._replaced.keys()),
+                replaced_agents=self._replaced,
                 root=view.root,
                 recovery_s=time.monotonic() - began_s,
             )
@@ -213,9 +224,12 @@ class Survivor:
             self._run = None
             return None
         world = crew.world()
-        rank = self._build(world)
-        mine = self._standing(old)
+        rank, replaced = self._build(world)
+        mine = self._standing(old, replaced)
         standings: list[Standing] = world.gather_objects(mine)
+        self._replaced |= {agent: round for one in standings for agent, round in one.replaced.items()}
+        if old is None:  # has stood by
+            self.failures = max([one.failures for one in standings], key=len) or self.failures
         newest = max(one.round for one in standings)
         params = self._model(world, standings, newest, old)
         server = self._server(world, standings, newest, old)
@@ -234,32 +248,37 @@ class Survivor:
             self._conclude_round(old, rank, newest, counted)
         return self._take_up(world, rank, old, newest, params)
 
-    def _build(self, world: World) -> Rank:
-        """Make what this rank needs in a new world; agents that are here already stay what they are."""
+    def _build(self, world: World) -> tuple[Rank, dict[int, int]]:
+        """Make what this rank needs in a new world; agents that are here already stay what they are.
+
+        The others go on with what they had saved; return the round of that, by id.
+        """
         known = self._run.parts.participants if self._run is not None else {}
         rank = Builder(self._config, world, known).build()
         rank.parts.injector = self._injector
-        for agent, participant in rank.parts.participants.items():
-            if agent not in known:
-                self._put_back(agent, participant.set_state)
-        return rank
+        fresh = rank.parts.participants.keys() - known.keys()
+        return rank, {
+            agent: self._put_back(agent, rank.parts.participants[agent].set_state) for agent in fresh
+        }
 
-    def _put_back(self, agent: int, set_state: Callable[[State], None]) -> None:
-        """Give a vacant agent its newest saved state; without one it begins afresh."""
+    def _put_back(self, agent: int, set_state: Callable[[State], None]) -> int:
+        """Give a vacant agent its newest saved state; without one it begins afresh. Return its round."""
         for round in reversed(self._store.rounds()):
             try:
                 set_state(self._store.load(round, self._store.file_for(agent)))
             except (DamagedCheckpoint, OSError, KeyError):
                 continue
             LOG.info("agent %d goes on here with its state of round %d", agent, round)
-            return
+            return round
         LOG.info("agent %d goes on here; it had saved no state", agent)
+        return 0
 
-    def _standing(self, old: SynchronousRun | None) -> Standing:
-        reflection = self._reflection
+    def _standing(self, old: SynchronousRun | None, replaced: dict[int, int]) -> Standing:
+        reflection, failures = self._reflection, [] if old is None else self.failures
         if old is None or reflection.round > old.round:
-            return Standing(reflection.round or NOTHING, False, reflection.counted)
-        return Standing(old.round, old.parts.collective.has_revealed, old.parts.counted.get(old.round, {}))
+            return Standing(reflection.round or NOTHING, False, reflection.counted, replaced, failures)
+        counted = old.parts.counted.get(old.round, {})
+        return Standing(old.round, old.parts.collective.has_revealed, counted, replaced, failures)
 
     def _model(
         self, world: World, standings: Sequence[Standing], newest: int, old: SynchronousRun | None
@@ -394,17 +413,18 @@ class Survivor:
             self._reflection.keep_letter(letter)
 
     def _tell(self, failure: Failure) -> None:
-        lost = ", ".join(map(str, failure.lost_ranks)) or "nobody"
+        agents = {
+            "without": failure.lost_agents,
+            "back": failure.returned_agents,
+            "elsewhere": sorted(failure.replaced_agents),
+        }
         LOG.warning(
-            "round %d, %s: %s; lost: rank %s (agents %s)%s; root is rank %d; goes on after %.2f s",
+            "round %d, %s: %s; lost: rank %s%s; root is rank %d; goes on after %.2f s",
             failure.round,
             failure.phase,
             failure.reason,
-            lost,
-            ", ".join(map(str, failure.lost_agents)) or "none",
-            f"; back: agents {', '.join(map(str, failure.returned_agents))}"
-            if failure.returned_agents
-            else "",
+            ", ".join(map(str, failure.lost_ranks)) or "none",
+            "".join(f"; {how}: agents {', '.join(map(str, ids))}" for how, ids in agents.items() if ids),
             failure.root,
             failure.recovery_s,
         )

@@ -76,7 +76,7 @@ class Post:
     letters : list of Letter
         What has arrived and was not taken.
     on_message : callable
-        Called after each message of a round that this rank has sent.
+        Called after each message of a round that this rank has sent or received.
     """
 
     def __init__(self, comm: MPI.Comm) -> None:

@@ -64,6 +64,8 @@ class WatchedRequest:
                 self.was_done = True
                 self.comm.post.dead.add(self.peer)
                 raise Lost(f"rank {self.peer} is dead ({error})", {self.peer}) from error
+            if self.was_done and self._is_receive:
+                self.comm.post.on_message()
         return self.was_done
 
     def Wait(self) -> None:

@@ -45,7 +45,8 @@ class Fault:
         Of the job.
     round : int
     phase : str
-        Of `PHASES`. "mid" is behind the rank's first message of the exchange or of the publication.
+        Of `PHASES`. "mid" is behind the first message of the exchange or of the publication that the rank has
+        sent or received.
     action : str
         Of `ACTIONS`; "corrupt" is known in `CORRUPTIBLE` phases and flips a bit, as broken memory does.
     delay_s : float
@@ -130,7 +131,7 @@ class Injector:
                 Timer(fault.delay_s, _act, [fault]).start()
 
     def on_message(self) -> None:
-        """Note that a message has been sent: in the middle of an exchange or a publication."""
+        """Note that a message has come or gone: in the middle of an exchange or a publication."""
         if self.phase in ("exchange", "publish"):
             self.at(self._round, f"mid_{self.phase}")
 

@@ -192,7 +192,11 @@ def error_of(run: Path, verdict: dict, num_agents: int, late: Mapping[int, Colle
         """Who was late; in a round that was given up, all: they had trained for it."""
         return late.get(round, ()) if took_part[round] else took_part.get(round + 1, ())
 
-    params = oracle(config, num_agents, verdict["round"], took_part.__getitem__, in_vain)
+    replaced: dict[int, dict[int, int]] = {}
+    for failure in verdict["failures"]:
+        agents = {int(agent): round for agent, round in failure["replaced_agents"].items()}
+        replaced.setdefault(failure["round"], {}).update(agents)
+    params = oracle(config, num_agents, verdict["round"], took_part.__getitem__, in_vain, replaced=replaced)
     ours = CheckpointStore(run, 9).load(verdict["round"], "global.h5")["params"]
     return float(np.abs(ours - params).max())
 

@@ -54,11 +54,25 @@ def test_a_spare_takes_the_place_of_a_lost_agent(tmp_path):
     """The first spare stays the mirror; the second one goes on with the agent's newest saved state."""
     faults = "rank=2,round=6,phase=before_train,action=kill"
     ending = play(tmp_path, faults, faults__spares="2")
-    assert ending.verdict["outcome"] == "finished", ending
+    assert ending.is_right, ending
     assert [entry["agents"] for entry in ending.verdict["took_part"]] == [[1, 2, 3, 4]]
-    assert ending.verdict["failures"][0]["lost_ranks"] == [2]
+    [failure] = ending.verdict["failures"]
+    assert (failure["lost_ranks"], failure["replaced_agents"]) == ([2], {"2": 4})
     log = (tmp_path / "runs/cartpole/logs/rank_006.log").read_text()
     assert "agent 2 goes on here with its state of round 4" in log
+
+
+def test_a_root_that_had_stood_by_knows_what_happened_before(tmp_path):
+    """Agent 2 goes on twice in other places; then the root is lost."""
+    faults = (
+        "rank=2,round=3,phase=train,action=kill;rank=6,round=6,phase=train,action=kill;"
+        "rank=0,round=7,phase=publish,action=kill"
+    )
+    ending = play(tmp_path, faults, num_ranks=8, faults__spares="3", comm__collective="tree")
+    assert ending.is_right, ending
+    failures = ending.verdict["failures"]
+    assert [failure["lost_ranks"] for failure in failures] == [[2], [6], [0]]
+    assert [failure["replaced_agents"] for failure in failures] == [{"2": 0}, {"2": 4}, {}]
 
 
 def test_a_late_agent_is_left_out_and_comes_back(tmp_path):
@@ -123,7 +137,7 @@ def test_saved_state_outlives_a_loss_right_after_the_checkpoint(tmp_path):
 
 def test_spares_keep_a_run_with_one_agent_alive(tmp_path):
     ending = play(tmp_path, "rank=1,round=5,phase=train,action=kill", num_ranks=4, faults__spares="2")
-    assert ending.verdict["outcome"] == "finished", ending
+    assert ending.is_right, ending
     assert [entry["agents"] for entry in ending.verdict["took_part"]] == [[1]]
 
 

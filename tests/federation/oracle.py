@@ -1,13 +1,16 @@
 """The run of a configuration in one process: what any number of ranks must come to."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 
 import numpy as np
 
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
+from fdrl_mpi.arrays import State
 from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
 from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
 from fdrl_mpi.config import Config
+from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.reference import reference_round
 
 Agents = Callable[[int], Collection[int]]
@@ -20,6 +23,7 @@ def oracle(
     took_part: Agents | None = None,
     trained_in_vain: Agents = lambda round: (),
     refused: Collection[int] = (),
+    replaced: Mapping[int, Mapping[int, int]] | None = None,
 ) -> np.ndarray:
     """Make the run in this process; return what is published last.
 
@@ -33,6 +37,8 @@ def oracle(
         Maps a round to agents that have trained for it, but whose updates do not count.
     refused : collection of int
         Rounds whose model is not taken.
+    replaced : mapping, optional
+        By round, agents that begin it with what they had saved, by id: the round of that, 0 for nothing.
     """
     environments = {
         agent: make_environment(config.environment, [context] * config.environment.num_envs)
@@ -44,8 +50,14 @@ def oracle(
         agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
         for agent, environment in environments.items()
     }
+    saved = {0: _states(participants)} if replaced else {}
     params, server = wire.first(model.params), make_server(config, wire, num_agents)
     for round in range(1, (config.rounds if rounds is None else rounds) + 1):
+        for agent, source in (replaced or {}).get(round, {}).items():
+            state = saved[source][agent]
+            participants[agent].set_state(deepcopy(state))
+            if plan.saves(round - 1):  # those that are left save it once more
+                saved[round - 1][agent] = state
         for agent in trained_in_vain(round):
             participants[agent].train(params, plan.schedule(round, agent))
         before = server.get_state()
@@ -63,4 +75,10 @@ def oracle(
             server.set_state(before)
         else:
             params = made
+        if replaced and plan.saves(round):
+            saved[round] = _states(participants)
     return params
+
+
+def _states(participants: Mapping[int, Participant]) -> dict[int, State]:
+    return {agent: deepcopy(participant.get_state()) for agent, participant in participants.items()}
