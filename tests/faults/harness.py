@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from oracle import oracle
 
 from fdrl_mpi.config_file import read
 from fdrl_mpi.constraints_faults import FLAGS
 from fdrl_mpi.federation.injection import VARIABLE
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
+
+sys.path.append(str(Path(__file__).parents[1] / "federation"))  # where this is no test, but a program's
+from oracle import oracle
 
 NUM_RANKS, NUM_SPARES = 7, 1
 ROUNDS = 8
@@ -163,6 +165,19 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """List the processes that train in a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            words = (path.parent / "cmdline").read_bytes().split(b"\0")
+            if words[0] == sys.executable.encode() and path.resolve() == folder.resolve():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 def is_alive(pid: int) -> bool:

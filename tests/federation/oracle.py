@@ -10,6 +10,7 @@ from fdrl_mpi.arrays import State
 from fdrl_mpi.build import make_aggregator, make_participant, make_plan, make_server, make_wire
 from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
 from fdrl_mpi.config import Config
+from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.federation.reference import reference_round
 
@@ -40,21 +41,26 @@ def oracle(
     replaced : mapping, optional
         By round, agents that begin it with what they had saved, by id: the round of that, 0 for nothing.
     """
-    environments = {
-        agent: make_environment(config.environment, [context] * config.environment.num_envs)
-        for agent, context in enumerate(draw_worlds(config, num_agents), 1)
-    }
-    model = make_model(config.learner, config.seed, environments[1], "numpy", "cpu")
+    worlds = draw_worlds(config, num_agents)
+
+    def environment_of(agent: int) -> VectorEnv:
+        return make_environment(config.environment, [worlds[agent - 1]] * config.environment.num_envs)
+
+    model = make_model(config.learner, config.seed, environment_of(1), "numpy", "cpu")
     wire, plan = make_wire(config, model), make_plan(config, num_agents)
-    participants = {
-        agent: make_participant(config, wire, environment, "numpy", "cpu", np.zeros(wire.length, np.float32))
-        for agent, environment in environments.items()
-    }
+
+    def make(agent: int) -> Participant:
+        """Make an agent as it begins."""
+        environment, row = environment_of(agent), np.zeros(wire.length, np.float32)
+        return make_participant(config, wire, environment, "numpy", "cpu", row)
+
+    participants = {agent: make(agent) for agent in range(1, num_agents + 1)}
     saved = {0: _states(participants)} if replaced else {}
     params, server = wire.first(model.params), make_server(config, wire, num_agents)
     for round in range(1, (config.rounds if rounds is None else rounds) + 1):
         for agent, source in (replaced or {}).get(round, {}).items():
             state = saved[source][agent]
+            participants[agent] = make(agent)
             participants[agent].set_state(deepcopy(state))
             if plan.saves(round - 1):  # those that are left save it once more
                 saved[round - 1][agent] = state
