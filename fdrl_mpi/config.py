@@ -308,7 +308,12 @@ class FaultsConfig(_Section, frozen=True, kw_only=True):
         ),
     ] = 0
     silence_s: Annotated[
-        Positive, about("a rank that does not answer in an exchange for so long is lost", "s")
+        Positive,
+        about(
+            "a rank that does not answer in an exchange for so long is lost; one on the same host that works "
+            "meanwhile, or waits for a disk, after ten times as long",
+            "s",
+        ),
     ] = 60.0
     max_misses: Annotated[Count, about("an agent that has missed so many deadlines may not return")] = 3
 

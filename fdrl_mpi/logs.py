@@ -32,9 +32,29 @@ def log_to_terminal(rank: int, host: str, level: str) -> None:
         root.addHandler(told)
 
 
+class LogFile(logging.FileHandler):
+    """A log file on a disk that may be full or read-only: says so once, and then says what it can."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, delay=True)
+        self._is_failing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it could not be opened
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is that of logging)
+        """Print the error that is being handled."""
+        if not self._is_failing:
+            self._is_failing = True
+            print(f"WARNING: {self.baseFilename} is not complete: {sys.exc_info()[1]}", file=sys.stderr)
+
+
 def log_to_file(path: Path, rank: int, host: str) -> None:
     """Also keep this rank's messages in a file of its own, made with the first message."""
-    handler = logging.FileHandler(path, delay=True)
+    handler = LogFile(path)
     line = f"%(asctime)s rank {rank} {host} %(levelname)s %(name)s: %(message)s"
     handler.setFormatter(logging.Formatter(line))
     logging.getLogger("fdrl_mpi").addHandler(handler)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -29,6 +30,7 @@ def open_record(
     from fdrl_mpi.record.provenance import collect  # package metadata: only the root loads what reads it
 
     path, agents, facts = directory.metrics, range(1, len(hosts) + 1), agent_facts(config, hosts)
+    check = directory.owner.check
     attributes = collect() | {
         "config": to_toml(config),
         "mode": config.mode,
@@ -38,17 +40,17 @@ def open_record(
         "collective": rank.parts.collective.name,
     }
     if round == 0:
-        return MetricsRecord(path, agents, attributes, facts), 0.0
+        return MetricsRecord(path, agents, attributes, facts, check), 0.0
     try:
-        record = MetricsRecord.resume(path, agents, attributes, facts)
+        record = MetricsRecord.resume(path, agents, attributes, facts, check)
         record.rewind(round)
         stored = read_metrics(path)
         return record, float(stored.values["end_wall_s"][stored.rounds <= round][-1])
     except (ValueError, IndexError) as error:
         LOG.warning("a new record begins with round %d: %s", round, error)
-    if path.exists():
+    with suppress(OSError):  # a disk that refuses also keeps the new record from taking its place
         path.rename(path.with_suffix(".damaged.h5"))
-    record = MetricsRecord(path, agents, attributes, facts)
+    record = MetricsRecord(path, agents, attributes, facts, check)
     record.append(round, {})
     return record, 0.0
 

@@ -23,13 +23,13 @@ from fdrl_mpi.federation.persistence import Saved, restore
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_file
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.process import EXIT_STATUS, RUN_FILE_VARIABLE
+from fdrl_mpi.process import EXIT_STATUS, FAILED, RUN_FILE_VARIABLE
 from fdrl_mpi.progress import Teller, result_text
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics import NullRecord, Record
 from fdrl_mpi.record.metrics_file import read_metrics, took_part
-from fdrl_mpi.record.run_directory import RunDirectory
+from fdrl_mpi.record.run_directory import RunDirectory, TakenOver
 from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.recording import open_record
 from fdrl_mpi.resumption import Beginning, beginning, run_directory
@@ -80,7 +80,9 @@ class Session:
         _refuse(_different_models(world, builder.pieces))
         self.rank: Rank = _on_all_ranks(world, builder.build)
         self._directory = self._beginning.directory
-        self._store = CheckpointStore(self._directory.path, config.checkpoint.keep)
+        self._store = CheckpointStore(
+            self._directory.path, config.checkpoint.keep, self._directory.owner.check
+        )
         self.rank.parts.injector = injector
         self._crew, self._injector = crew, injector
         self._survivor: Survivor | None = None
@@ -115,16 +117,13 @@ class Session:
                 wall_s,
             )
             end = run.go(saved) if self._survivor is None else self._survivor.go(run, saved)
-        except Minority as minority:
-            return self._leave(minority, run.round if run is not None else saved.round)
+            return end if isinstance(end, int) else self._conclude(end)  # a number: it has become a spare
+        except (Minority, TakenOver) as reason:
+            return self._leave(reason, run.round if run is not None else saved.round)
         except BaseException as error:
             if self._survivor is None:  # else the others go on, and these are their files
                 self._leave_word(error, run.round if run is not None else saved.round)
             raise
-        if isinstance(end, int):  # this rank has become a spare
-            return end
-        self._conclude(end)
-        return EXIT_STATUS[end.outcome]
 
     def _description(self) -> list[str]:
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
@@ -159,17 +158,23 @@ class Session:
             if start.copy_from is not None:
                 self._directory.copy_from(start.copy_from)
             self._directory.lock()
+            if self._crew is not None:
+                self._directory.owner.claim()
+            else:  # nobody who was given up may take this run for his own
+                self._directory.owner.path.unlink(missing_ok=True)
 
+        if self._crew is not None:
+            self._directory.owner.stand_for(self._crew.job, self._crew.view.number, world.is_root)
         _on_all_ranks(world, prepare if world.is_root else _nothing)
 
     def _write_configuration(self) -> None:
         """Make the directory that of this run, whose state is known to be whole."""
 
         def write() -> None:
+            with replacing(self._directory.config) as temporary:  # first: without it, the rest is no run
+                temporary.write_text(to_toml(self._config))
             self._directory.logs.mkdir(exist_ok=True)
             self._directory.verdict.unlink(missing_ok=True)
-            with replacing(self._directory.config) as temporary:
-                temporary.write_text(to_toml(self._config))
             if run_file := os.environ.get(RUN_FILE_VARIABLE):
                 Path(run_file).write_text(f"{self._directory.path}\n")
 
@@ -207,34 +212,46 @@ class Session:
                 LOG.info("%s", task)
                 LOG.info("%s%s", model, f"; goes on after round {round}" if round else "")
 
-    def _conclude(self, end: End) -> None:
-        """Write the verdict and say how the run ended."""
-        conclude(self._config, self._world, self._directory, self._survivor, end)
+    def _conclude(self, end: End) -> int:
+        """Write the verdict and say how the run ended; return the exit status."""
+        return conclude(self._config, self._world, self._directory, self._survivor, end)
 
-    def _leave(self, minority: Minority, round: int) -> int:
+    def _leave(self, reason: Minority | TakenOver, round: int) -> int:
         """End on a rank that cannot go on; the others may, and these are their files."""
-        if self._world.is_root and not self._directory.verdict.exists():
-            self._directory.write_verdict(
-                Verdict("minority", round, self._config.rounds, str(minority), None, 0.0)
-            )
-        LOG.error("rank %d ends: %s", self._world.rank, minority)
+        verdict = Verdict("minority", round, self._config.rounds, str(reason), None, 0.0)
+        with suppress(OSError, TakenOver):
+            if self._world.is_root and not self._directory.verdict.exists():
+                self._directory.write_verdict(verdict)
+        LOG.error("rank %d ends: %s", self._world.rank, reason)
         return EXIT_STATUS["minority"]
 
 
 def conclude(
     config: Config, world: World, directory: RunDirectory, survivor: "Survivor | None", end: End
-) -> None:
-    """Write the verdict and say how the run ended; the root's part."""
+) -> int:
+    """Write the verdict and say how the run ended, on the root; return the exit status.
+
+    Raises
+    ------
+    TakenOver
+        If others have taken over the run.
+    """
+    status = EXIT_STATUS[end.outcome]
     world = survivor.world or world if survivor is not None else world
     if not world.is_root:
-        return
+        return status
     mean = None if end.returns is None else float(end.returns.mean())
     exact = dict(end.exact)
     verdict = Verdict(end.outcome, end.round, config.rounds, end.reason, mean, end.wall_s, exact)
     if survivor is not None:
-        verdict = replace(verdict, failures=survivor.conclude(EXIT_STATUS[end.outcome]))
-        verdict = replace(verdict, took_part=took_part(read_metrics(directory.metrics)))
-    directory.write_verdict(verdict)
+        verdict = replace(verdict, failures=survivor.conclude(status))
+        with suppress(ValueError):  # there is no record of a run whose disk was full from its first round on
+            verdict = replace(verdict, took_part=took_part(read_metrics(directory.metrics)))
+    try:
+        directory.write_verdict(verdict)
+    except OSError as error:
+        LOG.error("there is no verdict of this run, it could not be written: %s", error)
+        status = FAILED
     LOG.log(
         logging.WARNING if end.outcome == "failed" else logging.INFO,
         "%s after round %d of %d (%s)%s; run: %s",
@@ -246,6 +263,7 @@ def conclude(
         directory.path,
     )
     directory.unlock()
+    return status
 
 
 def stand_by(config: Config, crew: Crew, interrupt: Interrupt) -> int:
@@ -257,14 +275,13 @@ def stand_by(config: Config, crew: Crew, interrupt: Interrupt) -> int:
     gc.enable()
     try:
         end = survivor.stand_by()
-    except Minority as minority:
-        LOG.error("rank %d ends: %s", crew.rank, minority)
+        if isinstance(end, int):
+            return end
+        assert survivor.world is not None
+        return conclude(config, survivor.world, directory, survivor, end)
+    except (Minority, TakenOver) as reason:
+        LOG.error("rank %d ends: %s", crew.rank, reason)
         return EXIT_STATUS["minority"]
-    if isinstance(end, int):
-        return end
-    assert survivor.world is not None
-    conclude(config, survivor.world, directory, survivor, end)
-    return EXIT_STATUS[end.outcome]
 
 
 def _faults() -> list[Fault]:

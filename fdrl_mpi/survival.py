@@ -121,7 +121,8 @@ class Survivor:
     ) -> None:
         self._config, self._crew, self._directory = config, crew, directory
         self._injector, self._interrupt = injector, interrupt
-        self._store = CheckpointStore(directory.path, config.checkpoint.keep)
+        self._store = CheckpointStore(directory.path, config.checkpoint.keep, directory.owner.check)
+        self._directory.owner.stand_for(crew.job, crew.view.number, crew.rank == crew.view.root)
         self._reflection = Reflection()
         self._run: SynchronousRun | None = None
         self._replaced: dict[int, int] = {}
@@ -318,6 +319,7 @@ class Survivor:
     ) -> Saved:
         record: Record = NullRecord()
         wall_s = 0.0
+        self._directory.owner.stand_for(self._crew.job, self._crew.view.number, world.is_root)
         if world.is_root:
             if old is not None and isinstance(old.record, MirroredRecord):
                 record = old.record
@@ -368,6 +370,7 @@ class Survivor:
         """Go on with the files of the root that is lost."""
         log_to_terminal(0, rank.parts.world.host, self._config.log.level)
         self._lock()
+        self._claim()
         known = round if self._directory.metrics.exists() else 0  # 0: lost before its first row was written
         record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), known)
         self._collect_mirrored()
@@ -381,11 +384,19 @@ class Survivor:
             try:
                 self._directory.lock()
                 return
-            except RunInUse as error:
+            except (RunInUse, OSError) as error:
                 if time.monotonic() > deadline:
                     LOG.warning("writing without the lock of the run directory: %s", error)
                     return
                 time.sleep(0.05)
+
+    def _claim(self) -> None:
+        """Keep a root that was given up from writing; where that fails, each write tries it again."""
+        try:
+            self._directory.owner.check()
+            self._directory.sweep()
+        except OSError as error:
+            LOG.warning("the run directory is not taken over yet: %s", error)
 
     def _equip(self, run: SynchronousRun) -> None:
         """Give a run what makes it survivable in this view."""

@@ -8,7 +8,7 @@ from typing import Any
 from mpi4py import MPI
 
 from fdrl_mpi.comm.membership import Change, Minority
-from fdrl_mpi.comm.post import GOODBYE, JOIN, Letter, Lost, Post, now_s
+from fdrl_mpi.comm.post import GOODBYE, JOIN, Letter, Lost, Post
 from fdrl_mpi.comm.watched import CONTEXTS, WatchedComm
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.process import RESUMABLE
@@ -17,6 +17,8 @@ from fdrl_mpi.topology.view import View, first_view
 __all__ = ["Crew", "Lost", "Minority"]
 
 PAUSE_S = 1e-3
+ROOT_EVERY_S = 0.5
+"""How often a spare looks after the root, which is believed to be stopped if it is so twice."""
 
 
 class Crew:
@@ -82,6 +84,11 @@ class Crew:
         """Whether this rank keeps a copy of the root's state."""
         return self.rank == self.view.mirror
 
+    @property
+    def job(self) -> str:
+        """A name of the job that no other one has."""
+        return self.post.job
+
     def world(self) -> World:
         """Make the world of root and agents; they all call it."""
         view = self.view
@@ -112,8 +119,8 @@ class Crew:
         while True:
             old = self.view
             change = Change(
-                self.post, self._views, round, hosted, self.num_agents, suspects, self._patience_s, now_s,
-                self._guests,
+                self.post, self._views, round, hosted, self.num_agents, suspects, self._patience_s,
+                self.post.clock.now_s, self._guests,
             )  # fmt: skip
             while (view := change.step()) is None:
                 time.sleep(PAUSE_S)
@@ -163,7 +170,8 @@ class Crew:
         Lost
             If the view is to change.
         """
-        looked_s = now_s()
+        clock = self.post.clock
+        looked_s = clock.now_s()
         while True:
             while (letter := self.post.take("mirror", GOODBYE)) is not None:
                 if letter.kind == GOODBYE:
@@ -172,8 +180,8 @@ class Crew:
             self.everyone.check_letters()
             while (boxed := self.everyone.poll_object(0)) is not None:
                 keep(boxed[0])
-            if now_s() - looked_s > 1.0:
-                looked_s = now_s()
+            if clock.now_s() - looked_s > ROOT_EVERY_S:
+                looked_s = clock.now_s()
                 if self.post.is_halted(self.view.root):
                     raise Lost(f"rank {self.view.root}, the root, stopped or gone", {self.view.root})
             time.sleep(10 * PAUSE_S)
@@ -183,7 +191,7 @@ class Crew:
         others = set(range(self.post.size)) - set(self.view.ranks)
         self.post.send(Letter(GOODBYE, self.view.number, {"status": status}), others)
         for rank in others:
-            if self.post.is_halted(rank):
+            if self.post.is_stopped(rank):
                 self.post.end(rank)
 
     def _gathering(self) -> WatchedComm:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ a run that is over says so to those that stand by."""
 
 LOOK_EVERY_S = 0.2
 """How often a rank that waits asks the operating system about processes of its host."""
+LONGEST_TURN_S = 1.0
+"""More than this passes between two turns of a wait only if the process that waits was stopped."""
+STOPPED_S = 0.1
+"""How long a process has to be seen stopped: if a whole job is suspended, one is stopped before another."""
 
 
 class Lost(Exception):  # noqa: N818 (no error: what a rank does next is to agree on a new view)
@@ -77,6 +82,8 @@ class Post:
         What has arrived and was not taken.
     on_message : callable
         Called after each message of a round that this rank has sent or received.
+    clock : WaitingClock
+        Read whenever letters are collected, and so at every turn of every wait.
     """
 
     def __init__(self, comm: MPI.Comm) -> None:
@@ -88,9 +95,18 @@ class Post:
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
         self.on_message: Callable[[], None] = lambda: None
+        self.clock = WaitingClock()
+        self._stopped_since_s: dict[int, float] = {}
+        self._busy_looks: Counter[int] = Counter()
         self._leaving: list[tuple[MPI.Request, bytes]] = []
         self._arriving: list[tuple[MPI.Request, bytearray, int]] = []
         self._buried: list[tuple[MPI.Request, Any]] = []
+
+    @property
+    def job(self) -> str:
+        """A name of the job that no other one has: its first process."""
+        host, pid, started = self._processes[0]
+        return f"process {pid} on {host}, begun at tick {started}"
 
     def send(self, letter: Letter, to: Iterable[int]) -> None:
         """Send a letter; who is dead gets none, and nobody waits for those who do not read."""
@@ -106,6 +122,7 @@ class Post:
     def collect(self) -> list[Letter]:
         """Take in what has arrived; return all letters that wait to be taken."""
         status = MPI.Status()
+        self.clock.now_s()
         while True:
             try:
                 message = self._control.Improbe(MPI.ANY_SOURCE, MPI.ANY_TAG, status)
@@ -149,13 +166,40 @@ class Post:
         return found
 
     def is_halted(self, rank: int) -> bool:
-        """Whether a process of this host is stopped or gone; False where that cannot be known."""
-        host, pid, started = self._processes[rank]
-        if rank in self.dead:
-            return True
-        if host != self.hosts[self.rank] or not started:
-            return False
-        return _state(pid) in ("T", "t", "Z", "X", "") or _started(pid) != started
+        """Whether a process of this host is stopped or gone; False where that cannot be known.
+
+        A stopped one is believed to be once it was seen so for `STOPPED_S`: call it again.
+        """
+        if not self.is_stopped(rank):
+            self._stopped_since_s.pop(rank, None)
+            return self._is_gone(rank)
+        now_s = self.clock.now_s()
+        return now_s - self._stopped_since_s.setdefault(rank, now_s) >= STOPPED_S
+
+    def is_stopped(self, rank: int) -> bool:
+        """Whether a process of this host is stopped at this moment."""
+        return self._is_near(rank) and _stat(self._processes[rank][1])[:1] in (["T"], ["t"])
+
+    def _is_gone(self, rank: int) -> bool:
+        _, pid, started = self._processes[rank]
+        return rank in self.dead or (self._is_near(rank) and _started(pid) != started)
+
+    def _is_near(self, rank: int) -> bool:
+        """Whether it can be known how the process of a rank fares: on this host."""
+        host, _, started = self._processes[rank]
+        return host == self.hosts[self.rank] and bool(started)
+
+    def pulse(self, rank: int) -> int:
+        """Give a number that changes from look to look while a process of this host works; 0 for others.
+
+        That is while it uses the processor, or waits for it or for a disk.
+        """
+        pid = self._processes[rank][1]
+        fields = _stat(pid, f"task/{pid}/") if self._is_near(rank) else []  # other threads send heartbeats
+        if not fields:
+            return 0
+        self._busy_looks[rank] += fields[0] in ("R", "D")
+        return int(fields[11]) + int(fields[12]) + self._busy_looks[rank]
 
     def end(self, rank: int) -> None:
         """Kill a process of this host, so that it can never write where another one has taken over."""
@@ -182,24 +226,45 @@ def _is_over(request: MPI.Request) -> bool:
         return True
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int, thread: str = "") -> list[str]:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/{thread}stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
 
 
-def _state(pid: int) -> str:
-    """Read the state of a process: "T" if it is stopped, empty if it is gone."""
-    return (_stat(pid) or [""])[0]
-
-
 def _started(pid: int) -> str:
-    """Read when a process began, in ticks since boot: tells it from a later one with its number."""
+    """Read when a process began, in ticks since boot: tells it from later ones of its number.
+
+    Empty if it has ended.
+    """
     fields = _stat(pid)
-    return fields[19] if fields else ""
+    return fields[19] if fields and fields[0] not in ("Z", "X") else ""
 
 
-def now_s() -> float:
-    """Read the clock of waits."""
-    return time.monotonic()
+class WaitingClock:
+    """A clock for waits, which stands still while this process does.
+
+    Who waits reads it at every turn. If much time has passed since then, this process was stopped, perhaps
+    with the whole job, and nobody can be blamed for that time.
+
+    Parameters
+    ----------
+    read : callable
+        A clock that never goes back, in seconds.
+    """
+
+    def __init__(self, read: Callable[[], float] = time.monotonic) -> None:
+        self._read, self._last_s, self._lost_s = read, read(), 0.0
+
+    def now_s(self) -> float:
+        """Read it."""
+        now_s = self._read()
+        if now_s - self._last_s > LONGEST_TURN_S:
+            self._lost_s += now_s - self._last_s
+        self._last_s = now_s
+        return now_s - self._lost_s
+
+    def note_work(self) -> None:
+        """Let what this process did since the last reading count as time, however long it took."""
+        self._last_s = self._read()

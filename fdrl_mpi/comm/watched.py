@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from fdrl_mpi.comm.post import ALARM, CALL, LOOK_EVERY_S, VIEW, Lost, Post, now_s
+from fdrl_mpi.comm.post import ALARM, CALL, LOOK_EVERY_S, VIEW, Lost, Post
 
 SPINS = 200
 """Tests of a message before a waiting rank begins to sleep between them."""
 LONGEST_PAUSE_S, LONGEST_PATIENT_PAUSE_S = 2e-4, 2e-3
+MOST_SILENCES = 10
+"""After so many times the allowed silence a rank that works, but does not answer, is lost."""
 RING_BYTES = 2**16
 """Sums of at least this size travel around a ring in parts; smaller ones up and down a binomial tree."""
 OWN_TAGS = 256
@@ -92,7 +94,7 @@ class WatchedComm:
     number : int
         Of the view: messages of other views are never taken for those of this one.
     silence_s : float
-        A rank that does not answer for so long is taken for lost.
+        A rank that does not answer for so long is taken for lost, unless it is seen to work: see `Vigil`.
     context : int
         Tells communicators of one view apart.
     """
@@ -147,7 +149,7 @@ class WatchedComm:
         ------
         Lost
         """
-        pending, vigil = list(requests), Vigil(self, limit_s or self._silence_s, meanwhile)
+        pending, vigil = list(requests), Vigil(self, self._silence_s, meanwhile, limit_s or None)
         try:
             while pending := [request for request in pending if not request.is_done()]:
                 vigil.go_on([request.peer for request in pending])
@@ -342,12 +344,30 @@ class WatchedComm:
 
 
 class Vigil:
-    """One wait: when to sleep, when to look around, when to give up."""
+    """One wait: when to sleep, when to look around, when to give up.
+
+    Parameters
+    ----------
+    comm : WatchedComm
+    silence_s : float
+        A rank is given up that was silent for so long. One of this host must also have done nothing else for
+        so long, neither used the processor nor waited for a disk; after `MOST_SILENCES` times as long it is
+        given up whatever it does.
+    meanwhile : callable, optional
+        See `WatchedComm.wait`.
+    limit_s : float, optional
+        If given, how long ranks may be silent instead, whatever they do.
+    """
 
     def __init__(
-        self, comm: WatchedComm, limit_s: float, meanwhile: Callable[[], bool] | None = None
+        self,
+        comm: WatchedComm,
+        silence_s: float,
+        meanwhile: Callable[[], bool] | None = None,
+        limit_s: float | None = None,
     ) -> None:
-        self._comm, self._limit_s, self._meanwhile = comm, limit_s, meanwhile
+        self._comm, self._silence_s, self._limit_s, self._meanwhile = comm, silence_s, limit_s, meanwhile
+        self._pulses: dict[int, tuple[int, float]] = {}
         self._longest_pause_s = LONGEST_PAUSE_S if meanwhile is None else LONGEST_PATIENT_PAUSE_S
         self._spins, self._pause_s = 0, 0.0
         self._begun_s = self._looked_s = 0.0
@@ -362,6 +382,7 @@ class Vigil:
         """
         self._spins += 1
         if self._meanwhile is not None and self._meanwhile():
+            self._comm.post.clock.note_work()
             self._look_around(peers)
             return
         if self._meanwhile is None and self._spins < SPINS:
@@ -371,7 +392,7 @@ class Vigil:
         self._pause_s = min(self._pause_s + 1e-5, self._longest_pause_s)
 
     def _look_around(self, peers: Sequence[int]) -> None:
-        comm, now = self._comm, now_s()
+        comm, now = self._comm, self._comm.post.clock.now_s()
         comm.check_letters()
         if not self._begun_s:
             self._begun_s = self._looked_s = now
@@ -380,8 +401,20 @@ class Vigil:
         self._looked_s = now
         if halted := [peer for peer in peers if comm.post.is_halted(peer)]:
             raise Lost(f"rank {', '.join(map(str, halted))} stopped or gone", halted)
-        if now - self._begun_s > self._limit_s:
-            raise Lost(f"rank {', '.join(map(str, peers))} silent for {self._limit_s:g} s", peers)
+        limit_s = self._silence_s if self._limit_s is None else self._limit_s
+        if silent := [peer for peer in peers if self._silent_s(peer, now) > limit_s]:
+            raise Lost(f"rank {', '.join(map(str, silent))} silent for {limit_s:g} s", silent)
+
+    def _silent_s(self, peer: int, now: float) -> float:
+        """Seconds since there was a sign of life."""
+        waited_s = now - self._begun_s
+        if self._limit_s is not None or waited_s > MOST_SILENCES * self._silence_s:
+            return waited_s
+        pulse, (last, seen_s) = self._comm.post.pulse(peer), self._pulses.get(peer, (-1, self._begun_s))
+        if pulse != last:
+            seen_s = now if last >= 0 else seen_s
+            self._pulses[peer] = pulse, seen_s
+        return now - seen_s
 
 
 def _parts(described: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.comm.collective import Models
 from fdrl_mpi.federation.round import Parts
 from fdrl_mpi.record.checkpoint import CheckpointStore
-from fdrl_mpi.record.state_file import DamagedCheckpoint, write_state
+from fdrl_mpi.record.state_file import DamagedCheckpoint
 
 LOG = logging.getLogger(__name__)
 FRESH = "fresh"
@@ -47,16 +47,17 @@ def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bo
     if not world.agree(_succeeds(lambda: store.prepare(round)) if world.is_root else True):
         return False
     digests, trouble = {}, ""
-    states = _states(store, parts, models)
+    states = _states(parts, models)
     try:
-        for file, state in states.items():
-            digests[file] = write_state(store.staging(round) / file, state)
+        for agent, state in states.items():
+            digests[store.file_for(agent)] = store.write(round, agent, state)
     except OSError as error:
         trouble = f"rank {world.rank} on {world.host}: {error}"
     written = world.gather_objects((digests, trouble))
     troubles = [trouble for _, trouble in written if trouble]
     if world.is_root and troubles:
         LOG.warning("checkpoint of round %d not written: %s", round, "; ".join(troubles))
+        _succeeds(store.abandon)  # what is there of it takes the room that the record needs
     if troubles:
         return False
     everything = {file: digest for digests, _ in written for file, digest in digests.items()}
@@ -97,7 +98,7 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
         On all ranks, if there are checkpoints but none is whole.
     """
     world = parts.world
-    rounds: list[int] = world.from_root(store.rounds() if world.is_root else None)
+    rounds: list[int] = world.from_root(store.committed() if world.is_root else None)
     for round in reversed(rounds):
         trouble = ""
         try:
@@ -121,8 +122,8 @@ def restore(store: CheckpointStore, parts: Parts, fresh: FloatVector) -> Saved:
     return Saved(0, [fresh] * max(len(world.agents), 1))
 
 
-def _states(store: CheckpointStore, parts: Parts, models: Models) -> dict[str, State]:
-    """List what this rank saves, by file; every rank calls it.
+def _states(parts: Parts, models: Models) -> dict[int, State]:
+    """List what this rank saves, by agent, 0 being the root; every rank calls it.
 
     What was published is saved once where it is the same for all, by the root, else by each agent. Whole
     models, for whoever wants to play them, are saved where they are something else.
@@ -135,8 +136,8 @@ def _states(store: CheckpointStore, parts: Parts, models: Models) -> dict[str, S
             state["params"] = models[0]
         if parts.has_global_policy and not wire.is_plain:
             state["model"] = wire.model(models[0], parts.fresh)
-        return {store.file_for(0): state}
-    states: dict[str, State] = {}
+        return {0: state}
+    states: dict[int, State] = {}
     for agent, published in zip(world.agents, models, strict=True):
         participant = parts.participants.get(agent)
         state = participant.get_state() if participant is not None else {"learner": {}}
@@ -144,7 +145,7 @@ def _states(store: CheckpointStore, parts: Parts, models: Models) -> dict[str, S
             state["params"] = published
         if participant is not None and not (is_shared and wire.is_whole):
             state["model"] = participant.model(published)
-        states[store.file_for(agent)] = state
+        states[agent] = state
     return states
 
 

@@ -2,13 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def anybody() -> None:
+    """Let every writer write: see `replacing`."""
+
+
 @contextmanager
-def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
+def replacing(path: str | Path, durable: bool = True, check: Callable[[], None] = anybody) -> Iterator[Path]:
     """Give a temporary name to write to; the file takes the name `path` when the block ends without an error.
 
     Whoever has the old file open keeps reading the old one. There must be one writer per `path`.
@@ -20,6 +24,9 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     durable : bool
         Wait until file and name are on the disk, so that a power cut cannot undo them. Without it, only the
         death of the process is harmless.
+    check : callable
+        Called when the new file is whole, right before it takes its name; raises where this process is not
+        to write any more.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
@@ -27,9 +34,11 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         yield temporary
         if durable:
             sync(temporary)
+        check()
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what counts
+            temporary.unlink(missing_ok=True)
         raise
     if durable:
         sync(path.parent)
@@ -44,8 +53,8 @@ def sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str | Path, content: Mapping[str, object]) -> None:
+def write_json(path: str | Path, content: Mapping[str, object], check: Callable[[], None] = anybody) -> None:
     """Write a JSON object atomically and durably; NaN and infinity, which JSON lacks, raise ValueError."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
+    with replacing(path, check=check) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -3,15 +3,15 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fdrl_mpi.arrays import State
-from fdrl_mpi.record.atomic_file import sync, write_json
+from fdrl_mpi.record.atomic_file import anybody, replacing, sync, write_json
 from fdrl_mpi.record.run_directory import RunDirectory
-from fdrl_mpi.record.state_file import DamagedCheckpoint, read_state, write_state
+from fdrl_mpi.record.state_file import DamagedCheckpoint, file_digest, read_state, write_state
 
 __all__ = ["CheckpointStore", "DamagedCheckpoint", "Manifest", "read_state", "write_state"]
 
@@ -45,9 +45,9 @@ class Manifest:
 class CheckpointStore:
     """The folder ``checkpoints/`` of a run.
 
-    The root calls `prepare`; every process writes its own file with `write_state`, to
-    ``staging(round) / file_for(agent)``, and sends the digest to the root; the root calls `commit`. Before
-    that, nothing counts: a kill at any moment leaves the older checkpoints as they were.
+    The root calls `prepare`; every process writes its own file with `write`, and sends the digest to the
+    root; the root calls `commit`. Before that, nothing counts: a kill at any moment leaves the older
+    checkpoints as they were.
 
     Parameters
     ----------
@@ -55,13 +55,15 @@ class CheckpointStore:
         The run directory; nothing is created before `prepare`.
     keep : int
         How many checkpoints to keep, at least 1.
+    check : callable
+        Called before anything takes its name: see `replacing`.
     """
 
-    def __init__(self, run_dir: str | Path, keep: int) -> None:
+    def __init__(self, run_dir: str | Path, keep: int, check: Callable[[], None] = anybody) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}, must be at least 1")
         self.folder = RunDirectory(run_dir).checkpoints
-        self.keep = keep
+        self.keep, self._check = keep, check
 
     def staging(self, round: int) -> Path:
         """Name the folder where the files of a round are written before they count."""
@@ -74,11 +76,20 @@ class CheckpointStore:
 
     def prepare(self, round: int) -> Path:
         """Make the empty folder `staging(round)`; clear away what interrupted ones left (root only)."""
-        for leftover in self.folder.glob("round_*.tmp"):
-            shutil.rmtree(leftover)
+        self._check()
+        self.abandon()
         self.staging(round).mkdir(parents=True)
         sync(self.folder.parent)
         return self.staging(round)
+
+    def abandon(self) -> None:
+        """Clear away checkpoints that do not count yet (root only)."""
+        for leftover in self.folder.glob("round_*.tmp"):
+            shutil.rmtree(leftover)
+
+    def write(self, round: int, agent: int, state: State) -> str:
+        """Write the file of an agent to `staging(round)`; return its digest. See `write_state`."""
+        return write_state(self.staging(round) / self.file_for(agent), state, self._check)
 
     def commit(self, round: int, digests: Mapping[str, str], facts: Mapping[str, Any]) -> None:
         """Make the files in `staging(round)` the checkpoint of the round; drop the oldest ones (root only).
@@ -104,6 +115,7 @@ class CheckpointStore:
         )
 
         final, old = self._folder(round), self._folder(round, ".old")
+        self._check()
         if final.exists():
             self._remove(old)
             final.rename(old)
@@ -117,18 +129,25 @@ class CheckpointStore:
         """Take a file of the newest checkpoint that has it into `staging(round)` (root only).
 
         For the private state of agents that are not here to write it. Return its digest; empty if no
-        checkpoint has one.
+        checkpoint has one that is whole.
         """
+        target = self.staging(round) / file
         for other in reversed([other for other in self.rounds() if other <= round]):
-            if digest := self.manifest(other).digests.get(file):
-                shutil.copyfile(self._existing(other) / file, self.staging(round) / file)
+            source, digest = self._existing(other) / file, self.manifest(other).digests.get(file)
+            if digest and source.exists() and file_digest(source) == digest:
+                with replacing(target) as temporary:
+                    shutil.copyfile(source, temporary)
                 return digest
         return ""
 
     def rounds(self) -> list[int]:
         """List the rounds with a complete checkpoint, in ascending order."""
+        return [round for round in self.committed() if self._is_complete(round)]
+
+    def committed(self) -> list[int]:
+        """List the rounds whose checkpoint was complete once; it may be damaged now."""
         found = (re.fullmatch(r"round_(\d+)(\.old)?", path.name) for path in self.folder.glob("round_*"))
-        return sorted({int(match[1]) for match in found if match and self._is_complete(int(match[1]))})
+        return sorted({int(match[1]) for match in found if match})
 
     def manifest(self, round: int) -> Manifest:
         """Read the manifest of a checkpoint.
@@ -164,7 +183,7 @@ class CheckpointStore:
 
     def discard_after(self, round: int) -> None:
         """Remove the checkpoints of later rounds, after the run went back to `round` (root only)."""
-        for other in self.rounds():
+        for other in self.committed():
             if other > round:
                 self._discard(other)
 

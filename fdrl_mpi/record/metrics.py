@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdrl_mpi.record.atomic_file import replacing
+from fdrl_mpi.record.atomic_file import anybody, replacing
 from fdrl_mpi.record.metrics_file import AgentFact, Attribute, Metrics, metrics_image, read_metrics
 from fdrl_mpi.record.variables import VARIABLES
 
@@ -73,6 +73,8 @@ class MetricsRecord:
         Facts about the run.
     agent_facts : mapping of AgentFact
         Facts about each agent, K values each.
+    check : callable
+        Called before each write takes its name: see `replacing`.
 
     Raises
     ------
@@ -90,8 +92,9 @@ class MetricsRecord:
         agents: Sequence[int],
         attributes: Mapping[str, Attribute],
         agent_facts: Mapping[str, AgentFact],
+        check: Callable[[], None] = anybody,
     ) -> None:
-        self.path = Path(path)
+        self.path, self._check = Path(path), check
         self._agents = np.array(agents, dtype=np.int64)
         self._attributes = dict(attributes)
         self._agent_facts = dict(agent_facts)
@@ -109,6 +112,7 @@ class MetricsRecord:
         agents: Sequence[int],
         attributes: Mapping[str, Attribute],
         agent_facts: Mapping[str, AgentFact],
+        check: Callable[[], None] = anybody,
     ) -> Self:
         """Go on with the rows of an existing file; attributes and facts are the given ones.
 
@@ -120,7 +124,7 @@ class MetricsRecord:
         stored = read_metrics(path)
         if stored.agents.tolist() != list(agents):
             raise ValueError(f"{path} has the agents {stored.agents.tolist()}, the run has {list(agents)}")
-        record = cls(path, agents, attributes, agent_facts)
+        record = cls(path, agents, attributes, agent_facts, check)
         for row, round in enumerate(stored.rounds.tolist()):
             record.append(round, {name: values[row] for name, values in stored.values.items()})
         return record
@@ -197,7 +201,7 @@ class MetricsRecord:
         start_s = time.monotonic()
         try:
             image = metrics_image(self._snapshot())
-            with replacing(self.path, durable) as temporary:
+            with replacing(self.path, durable, self._check) as temporary:
                 temporary.write_bytes(image)
             self._failing = False
         finally:

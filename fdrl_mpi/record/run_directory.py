@@ -5,10 +5,11 @@ from itertools import count
 from pathlib import Path
 
 from fdrl_mpi.record.atomic_file import replacing
+from fdrl_mpi.record.owner import Owner, TakenOver
 from fdrl_mpi.record.run_lock import RunInUse, RunLock
 from fdrl_mpi.record.verdict import Verdict
 
-__all__ = ["RunDirectory", "RunInUse", "Verdict"]
+__all__ = ["RunDirectory", "RunInUse", "TakenOver", "Verdict"]
 
 
 class RunDirectory:
@@ -18,6 +19,8 @@ class RunDirectory:
     ----------
     path, config, metrics, checkpoints, logs, verdict, report, exported : Path
         The directory itself, and the files and folders in it.
+    owner : Owner
+        Who may write there, where a run outlives its ranks; else everybody who has the lock.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -30,6 +33,7 @@ class RunDirectory:
         self.report = self.path / "report.html"
         self.exported = self.path / "exported"
         self._lock = RunLock(self.path / "run.lock")
+        self.owner = Owner(self.path / "run.owner")
 
     def log(self, rank: int) -> Path:
         """Name the log file of a rank."""
@@ -40,8 +44,9 @@ class RunDirectory:
         return self.path.is_dir()
 
     def is_empty(self) -> bool:
-        """Tell whether the directory is absent or holds nothing but the lock."""
-        return not self.exists() or all(entry == self._lock.path for entry in self.path.iterdir())
+        """Tell whether the directory is absent or holds nothing but the lock and its owner's name."""
+        own = (self._lock.path, self.owner.path)
+        return not self.exists() or all(entry in own for entry in self.path.iterdir())
 
     def lock(self) -> None:
         """Create the directory and keep other runs out of it until `unlock` or the end of this process.
@@ -59,6 +64,11 @@ class RunDirectory:
     def unlock(self) -> None:
         """Let other runs in again."""
         self._lock.release()
+
+    def sweep(self) -> None:
+        """Remove unfinished files, which a writer that was given up may still have open."""
+        for leftover in self.path.glob("*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def set_aside(self) -> Path:
         """Rename the directory to the first free ``NAME.1``, ``NAME.2``, ... and give the new path.
@@ -100,5 +110,13 @@ class RunDirectory:
                     shutil.copyfile(source, temporary)
 
     def write_verdict(self, verdict: Verdict) -> None:
-        """Say how the run ended, in ``verdict.json``."""
-        verdict.write(self.verdict)
+        """Say how the run ended, in ``verdict.json``.
+
+        Raises
+        ------
+        TakenOver
+            If this process is not to write any more.
+        OSError
+            If the file system refuses.
+        """
+        verdict.write(self.verdict, self.owner.check)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,22 +58,20 @@ class RunLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._claim(descriptor)
+            start = datetime.now(UTC).isoformat(timespec="seconds")
+            holder = {"host": socket.gethostname(), "pid": os.getpid(), "start": start}
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         except BaseException:
             os.close(descriptor)
             raise
-        start = datetime.now(UTC).isoformat(timespec="seconds")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(
-            descriptor,
-            json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "start": start}).encode(),
-            0,
-        )
         self._descriptor = descriptor
 
     def release(self) -> None:
         """Give the lock back; no effect without it."""
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+            with suppress(OSError):  # a disk that refuses; closing it is what counts
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 

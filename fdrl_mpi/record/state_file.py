@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import State
-from fdrl_mpi.record.atomic_file import replacing
+from fdrl_mpi.record.atomic_file import anybody, replacing
 from fdrl_mpi.record.hdf5_image import hdf5_image
 
 _FORMAT = "fdrl_mpi-state-1"
@@ -20,7 +20,7 @@ class DamagedCheckpoint(ValueError):  # noqa: N818 (the name says what is wrong)
     """A checkpoint is missing, incomplete or not what was written."""
 
 
-def write_state(path: str | Path, state: State) -> str:
+def write_state(path: str | Path, state: State, check: Callable[[], None] = anybody) -> str:
     """Write a state atomically and durably.
 
     Parameters
@@ -30,6 +30,8 @@ def write_state(path: str | Path, state: State) -> str:
     state : nested dict with text keys
         Arrays and numpy scalars (bool, integer, floating, complex), and Python's bool, int of any size,
         float, str, bytes and None.
+    check : callable
+        See `replacing`.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def write_state(path: str | Path, state: State) -> str:
     Takes twice the size of the state in memory (`hdf5_image`).
     """
     image = hdf5_image(lambda file: _write(file, state))
-    with replacing(path) as temporary:
+    with replacing(path, check=check) as temporary:
         temporary.write_bytes(image)
     return hashlib.sha256(image).hexdigest()
 
@@ -69,7 +71,7 @@ def read_state(path: str | Path, sha256: str | None = None) -> State:
         If the file is missing, has another digest, or cannot be read.
     """
     try:
-        found = _sha256(path)
+        found = file_digest(path)
         if sha256 is not None and found != sha256:
             raise DamagedCheckpoint(f"{path}: SHA-256 is {found[:12]}..., should be {sha256[:12]}...")
         with h5py.File(path, "r", locking=False) as file:
@@ -82,7 +84,8 @@ def read_state(path: str | Path, sha256: str | None = None) -> State:
         raise DamagedCheckpoint(f"{path}: cannot be read: {error}") from error
 
 
-def _sha256(path: str | Path) -> str:
+def file_digest(path: str | Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,11 +2,12 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from fdrl_mpi.record.atomic_file import write_json
+from fdrl_mpi.record.atomic_file import anybody, write_json
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Verdict:
     failures: list[dict[str, Any]] = field(default_factory=list)
     took_part: list[dict[str, Any]] = field(default_factory=list)
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | Path, check: Callable[[], None] = anybody) -> None:
         """Write the file atomically; a return that is not finite becomes null, as JSON has no such number."""
         result = self.final_evaluation_return
         known = result is not None and math.isfinite(result)
-        write_json(path, asdict(self if known else replace(self, final_evaluation_return=None)))
+        write_json(path, asdict(self if known else replace(self, final_evaluation_return=None)), check)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -131,7 +131,8 @@ def launch(folder: Path, faults: str, num_ranks: int, settings: dict[str, str]) 
         VARIABLE: faults,
     }
     options = [f"--{key}={value}" for key, value in settings.items()]
-    command = ["mpirun", *FLAGS.split(), "-n", str(num_ranks), "--oversubscribe"]
+    flags = FLAGS.split() if settings["faults.mode"] == "survive" else []
+    command = ["mpirun", *flags, "-n", str(num_ranks), "--oversubscribe"]
     with open(folder / "output.txt", "wb") as output:
         return subprocess.Popen(
             [*command, sys.executable, "-m", "fdrl_mpi.train", *options],

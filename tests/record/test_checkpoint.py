@@ -158,3 +158,46 @@ def test_rounds_with_more_digits_than_the_name_has_are_in_order(tmp_path: Path) 
     for round in (999_999, 1_000_000):
         write_checkpoint(store, round)
     assert store.rounds() == [999_999, 1_000_000]
+
+
+LAST_BYTES = 4096
+
+
+@pytest.mark.parametrize("file", ["global.h5", "manifest.json"])
+def test_a_file_cut_off_at_any_byte_of_its_end_is_found_out_and_the_checkpoint_before_it_counts(
+    tmp_path: Path, file: str
+) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    write_checkpoint(store, 5, 1.0)
+    write_checkpoint(store, 10, 2.0)
+    path = store.folder / "round_000010" / file
+    whole = path.read_bytes()
+    for size in range(max(len(whole) - LAST_BYTES, 0), len(whole) - (file == "manifest.json")):
+        path.write_bytes(whole[:size])  # the manifest's last byte ends its line, and may be missing
+        with pytest.raises(DamagedCheckpoint):
+            store.load(10, "global.h5")
+        assert store.committed() == [5, 10]
+    assert store.load(5, "global.h5")["params"][0] == 1.0
+    path.write_bytes(whole)
+    assert store.load(10, "global.h5")["params"][0] == 2.0
+
+
+def test_a_damaged_file_is_not_carried_into_the_next_checkpoint(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    write_checkpoint(store, 5, 1.0)
+    write_checkpoint(store, 10, 2.0)
+    path = store.folder / "round_000010" / "agent_0007.h5"
+    path.write_bytes(path.read_bytes()[:-1])
+    store.prepare(15)
+    digest = store.carry(15, "agent_0007.h5")
+    assert digest == store.manifest(5).digests["agent_0007.h5"]
+    store.commit(15, {"agent_0007.h5": digest}, {})
+    assert store.load(15, "agent_0007.h5")["params"][0] == 1.0
+
+
+def test_a_checkpoint_that_was_given_up_takes_no_room(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=1)
+    write_checkpoint(store, 10)
+    write_state(store.prepare(20) / "global.h5", {"round": 20})
+    store.abandon()
+    assert [path.name for path in store.folder.iterdir()] == ["round_000010"]
