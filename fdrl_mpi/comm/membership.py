@@ -162,8 +162,8 @@ class Change:
     def _ask(self) -> None:
         """Ask to be let in again; end if nobody is there to answer."""
         now, others = self._now(), self._view.members
-        if all(rank in self._letters.dead for rank in others):
-            raise Minority("every rank of the run is dead")
+        if all(self._letters.is_halted(rank) for rank in others):
+            raise Minority("no rank of the run is left, or within reach")
         if now - self._asked_s >= ASK_EVERY_S:
             self._asked_s = now
             self._letters.send(Letter(JOIN, self._view.number), range(self._letters.size))

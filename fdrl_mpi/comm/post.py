@@ -11,6 +11,8 @@ from typing import Any
 
 from mpi4py import MPI
 
+from fdrl_mpi.comm.pulse import Pulse, is_over
+
 ALARM, CALL, VOTE, VIEW, JOIN = "alarm", "call", "vote", "view", "join"
 MIRROR, GOODBYE = "mirror", "goodbye"
 """Kinds of letters. The first five change the view, see `membership`; the root's state goes to its mirror;
@@ -63,6 +65,8 @@ class Post:
     ----------
     comm : MPI.Comm
         All ranks of the job, all alive; collective.
+    silence_s : float
+        A rank of another host that gives no sign of life for so long is lost.
 
     Attributes
     ----------
@@ -79,12 +83,13 @@ class Post:
         Called after each message of a round that this rank has sent.
     """
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    def __init__(self, comm: MPI.Comm, silence_s: float) -> None:
         self.data, self._control = comm.Dup(), comm.Dup()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         own = (MPI.Get_processor_name(), os.getpid(), _started(os.getpid()))
         self._processes: list[tuple[str, int, str]] = comm.allgather(own)
         self.hosts = [host for host, _, _ in self._processes]
+        self._pulse = Pulse(comm, silence_s) if len(set(self.hosts)) > 1 else None
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
         self.on_message: Callable[[], None] = lambda: None
@@ -101,7 +106,7 @@ class Post:
                     self._leaving.append((self._control.Isend(text, rank), text))
                 except MPI.Exception:
                     self.dead.add(rank)
-        self._leaving = [(request, kept) for request, kept in self._leaving if not _is_over(request)]
+        self._leaving = [(request, kept) for request, kept in self._leaving if not is_over(request)]
 
     def collect(self) -> list[Letter]:
         """Take in what has arrived; return all letters that wait to be taken."""
@@ -117,7 +122,7 @@ class Post:
             text = bytearray(status.Get_count(MPI.BYTE))
             self._arriving.append((message.Irecv(text), text, status.Get_source()))
         self._read()
-        self._buried = [(request, kept) for request, kept in self._buried if not _is_over(request)]
+        self._buried = [(request, kept) for request, kept in self._buried if not is_over(request)]
         return self.letters
 
     def _read(self) -> None:
@@ -149,11 +154,13 @@ class Post:
         return found
 
     def is_halted(self, rank: int) -> bool:
-        """Whether a process of this host is stopped or gone; False where that cannot be known."""
+        """Whether a process is dead, stopped, or on another host and silent; False where nobody can know."""
         host, pid, started = self._processes[rank]
         if rank in self.dead:
             return True
-        if host != self.hosts[self.rank] or not started:
+        if host != self.hosts[self.rank]:
+            return self._pulse is not None and self._pulse.is_silent(rank)
+        if not started:
             return False
         return _state(pid) in ("T", "t", "Z", "X", "") or _started(pid) != started
 
@@ -168,18 +175,16 @@ class Post:
         """Keep a buffer until no late message can reach it any more."""
         self._buried.append((request, buffer))
 
+    def close(self) -> None:
+        """Give no sign of life any more: MPI is about to end."""
+        if self._pulse is not None:
+            self._pulse.close()
+
     def _acknowledge(self) -> None:
         self._control.Ack_failed()
         group, world = self._control.Get_failed(), self._control.Get_group()
         ranks = MPI.Group.Translate_ranks(group, list(range(group.Get_size())), world)
         self.dead.update(ranks)
-
-
-def _is_over(request: MPI.Request) -> bool:
-    try:
-        return request.Test()
-    except MPI.Exception:
-        return True
 
 
 def _stat(pid: int) -> list[str]:

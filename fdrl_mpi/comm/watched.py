@@ -377,7 +377,7 @@ class Vigil:
             return
         self._looked_s = now
         if halted := [peer for peer in peers if comm.post.is_halted(peer)]:
-            raise Lost(f"rank {', '.join(map(str, halted))} stopped or gone", halted)
+            raise Lost(f"rank {', '.join(map(str, halted))} stopped, gone or out of reach", halted)
         if now - self._begun_s > self._limit_s:
             raise Lost(f"rank {', '.join(map(str, peers))} silent for {self._limit_s:g} s", peers)
 

@@ -56,7 +56,14 @@ def hosts(number: int, rate: str = "-") -> Iterator[list[str]]:
         _remove(names)
 
 
-def mpirun(names: Sequence[str], slots: int, command: Sequence[str], folder: Path) -> list[str]:
+def plug(index: int, is_in: bool) -> None:
+    """Plug the cable of a host into the switch, or pull it out."""
+    _ip("-n", SWITCH, "link", "set", f"port{index}", "up" if is_in else "down")
+
+
+def mpirun(
+    names: Sequence[str], slots: int | Sequence[int], command: Sequence[str], folder: Path
+) -> list[str]:
     """Write the command line that starts `command` on these hosts, `slots` ranks on each.
 
     mpirun starts its daemons with a script of ours where it would use ssh.
@@ -67,7 +74,8 @@ def mpirun(names: Sequence[str], slots: int, command: Sequence[str], folder: Pat
         '\'hostname "$0" && exec sh -c "$*"\' "$host" "$@"\n'
     )
     agent.chmod(0o755)
-    listed = ",".join(f"{name}:{slots}" for name in names)
+    each = [slots] * len(names) if isinstance(slots, int) else slots
+    listed = ",".join(f"{name}:{number}" for name, number in zip(names, each, strict=True))
     options = {
         "--prtemca plm": "ssh",
         "--prtemca plm_ssh_agent": str(agent),

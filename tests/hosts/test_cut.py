@@ -1,0 +1,189 @@
+"""Hosts that are cut off, and ranks of another host that die or stop: the majority goes on, alone.
+
+Each round lasts as long as one agent of the majority dawdles; the run is told to stop when enough has happened.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import MOST_STARTS, NOT_STARTED, SMALL, TOLERANCE, error_of, is_alive
+from namespaces import environment, hosts, missing, mpirun, plug
+
+from fdrl_mpi.constraints_faults import FLAGS
+from fdrl_mpi.federation.injection import VARIABLE
+from fdrl_mpi.record.metrics_file import read_metrics
+
+NUM_RANKS, SLOW = 7, 4
+PATIENCE_S, SILENCE_S = 60.0, 3.0
+ROUND_S, MOST_ROUNDS = 0.3, 300
+SETTINGS = SMALL | {
+    "rounds": str(MOST_ROUNDS),
+    "faults.silence_s": str(SILENCE_S),
+    "faults.spares": "0",
+    "checkpoint.every": "1000",
+}
+pytestmark = [
+    pytest.mark.launch,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "everything is here"),
+]
+
+
+class Job:
+    """A run over several hosts, with as many ranks on each as `slots` says.
+
+    Attributes
+    ----------
+    pids : list of int
+        Of the ranks, in their order.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], slots: Sequence[int], collective: str) -> None:
+        self.run, self._output = folder / "runs/cartpole", folder / "output.txt"
+        self.pids: list[int] = []
+        options = [f"--{key}={value}" for key, value in (SETTINGS | {"comm.collective": collective}).items()]
+        program = [sys.executable, "-m", "fdrl_mpi.train", *options]
+        line = mpirun(names, slots, [*FLAGS.split(), "-n", str(NUM_RANKS), *program], folder)
+        dawdling = f"rank={SLOW},round={{}},phase=before_train,action=sleep,delay_s={ROUND_S}"
+        faults = ";".join(dawdling.format(round) for round in range(1, MOST_ROUNDS))
+        with open(self._output, "wb") as output:
+            self._process = subprocess.Popen(
+                line,
+                env=environment() | {VARIABLE: faults},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def begin(self) -> bool:
+        """Wait for the first round; return whether mpirun has started at all."""
+        _wait(lambda: self._process.poll() is not None or self._is_under_way(), "the run has not begun")
+        if self._process.poll() is not None:
+            assert NOT_STARTED in self._output.read_text(errors="replace"), self.told()
+            return False
+        self.pids = _ranks(self.run.parents[1])
+        assert len(self.pids) == NUM_RANKS
+        return True
+
+    def living(self) -> list[int]:
+        """List the ranks that live."""
+        return [rank for rank, pid in enumerate(self.pids) if is_alive(pid)]
+
+    def wait_for_end_of(self, ranks: Sequence[int]) -> None:
+        _wait(lambda: not set(ranks) & set(self.living()), f"ranks {ranks} stay", self.told)
+
+    def wait_for_change(self, number: int = 1) -> None:
+        """Wait until the run has gone on in a new view so many times, and done a round in it."""
+
+        def is_changed() -> bool:
+            lines = self._log().splitlines()
+            changes = [place for place, line in enumerate(lines) if "goes on after" in line]
+            return len(changes) >= number
+
+        _wait(is_changed, "the majority does not go on", self.told)
+        time.sleep(3 * ROUND_S)
+
+    def stop(self, root: int) -> dict:
+        """Tell the run to stop; return its verdict."""
+        self.wait_for_end_of([])
+        os.kill(self.pids[root], signal.SIGUSR1)
+        path = self.run / "verdict.json"
+        _wait(lambda: path.exists() and _outcome(path) == "stopped", "no verdict", self.told)
+        return json.loads(path.read_text())
+
+    def end(self) -> None:
+        """End what is left."""
+        for pid in [*self.pids, self._process.pid]:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(10)
+
+    def told(self) -> str:
+        """What the ranks have logged, for messages of failed tests."""
+        logs = sorted((self.run / "logs").glob("*.log")) if self.run.exists() else []
+        texts = [f"{path.name}\n{path.read_text()[-1500:]}" for path in logs]
+        return "\n".join([*texts, self._output.read_text(errors="replace")[-3000:]])
+
+    def _is_under_way(self) -> bool:
+        return self._output.exists() and f"Fault(rank={SLOW}, round=2," in self._output.read_text()
+
+    def _log(self) -> str:
+        return "".join(path.read_text() for path in (self.run / "logs").glob("*.log"))
+
+
+@contextmanager
+def _run_over(folder: Path, slots: Sequence[int], collective: str) -> Iterator[Job]:
+    for attempt in range(MOST_STARTS):
+        here = folder / str(attempt)
+        here.mkdir()
+        with hosts(len(slots)) as names:
+            job = Job(here, names, slots, collective)
+            try:
+                if not job.begin():
+                    continue
+                yield job
+                return
+            finally:
+                job.end()
+    pytest.fail("mpirun does not start")
+
+
+def _ranks(folder: Path) -> list[int]:
+    """List the processes that train in a folder, in the order of their ranks."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            words = (path.parent / "cmdline").read_bytes().split(b"\0")
+            variables = (path.parent / "environ").read_bytes().split(b"\0")
+            if words[0] != sys.executable.encode() or path.resolve() != folder.resolve():
+                continue
+        except OSError:
+            continue
+        rank = next(word for word in variables if word.startswith(b"OMPI_COMM_WORLD_RANK="))
+        found[int(rank.rpartition(b"=")[2])] = int(path.parent.name)
+    return [found[rank] for rank in sorted(found)]
+
+
+def _wait(condition: Callable[[], bool], what: str, told: Callable[[], str] = str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}\n{told()}"
+        time.sleep(0.05)
+
+
+def _outcome(path: Path) -> str:
+    return str(json.loads(path.read_text())["outcome"])
+
+
+def _check(job: Job, verdict: dict, lost: list[list[int]]) -> None:
+    """Compare what is left with what those make that took part."""
+    assert [failure["lost_ranks"] for failure in verdict["failures"]][: len(lost)] == lost, job.told()
+    rounds = read_metrics(job.run / "metrics.h5").rounds.tolist()
+    assert rounds == list(range(1, verdict["round"] + 1))
+    assert error_of(job.run, verdict, NUM_RANKS - 1, {}) <= TOLERANCE, job.told()
+    assert max(failure["recovery_s"] for failure in verdict["failures"]) <= 2 * SILENCE_S + 5.0
+
+
+def _files(run: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes() for path in run.rglob("*") if path.is_file() and path.suffix != ".log"
+    }
+
+
+def test_a_minority_that_is_cut_off_ends_and_a_link_that_comes_back_changes_nothing(tmp_path):
+    with _run_over(tmp_path, (3, 4), "gather") as job:
+        plug(0, False)
+        job.wait_for_change()
+        job.wait_for_end_of([0, 1, 2])
+        plug(0, True)
+        time.sleep(3 * ROUND_S)
+        assert job.living() == [3, 4, 5, 6]
+        _check(job, job.stop(root=3), [[0, 1, 2]])
