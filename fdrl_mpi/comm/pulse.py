@@ -74,7 +74,7 @@ class Pulse:
                 if not self._comm.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
                     return
                 rank, tag = status.Get_source(), status.Get_tag()
-                self._comm.Recv(b"", rank, tag)
+                self._comm.Recv(bytearray(), rank, tag)
             except MPI.Exception:  # somebody has died that had not been acknowledged
                 self._comm.Ack_failed()
                 continue

@@ -169,7 +169,7 @@ def _check(job: Job, verdict: dict, lost: list[list[int]]) -> None:
     rounds = read_metrics(job.run / "metrics.h5").rounds.tolist()
     assert rounds == list(range(1, verdict["round"] + 1))
     assert error_of(job.run, verdict, NUM_RANKS - 1, {}) <= TOLERANCE, job.told()
-    assert max(failure["recovery_s"] for failure in verdict["failures"]) <= 2 * SILENCE_S + 5.0
+    assert all(failure["recovery_s"] <= 2 * SILENCE_S + 5.0 for failure in verdict["failures"])
 
 
 def _files(run: Path) -> dict[str, bytes]:
@@ -187,3 +187,51 @@ def test_a_minority_that_is_cut_off_ends_and_a_link_that_comes_back_changes_noth
         time.sleep(3 * ROUND_S)
         assert job.living() == [3, 4, 5, 6]
         _check(job, job.stop(root=3), [[0, 1, 2]])
+
+
+def test_the_root_goes_on_with_the_majority_on_its_host(tmp_path):
+    with _run_over(tmp_path, (5, 2), "tree") as job:
+        plug(1, False)
+        job.wait_for_change()
+        job.wait_for_end_of([5, 6])
+        _check(job, job.stop(root=0), [[5, 6]])
+
+
+def test_two_hosts_of_three_go_on_without_the_third(tmp_path):
+    with _run_over(tmp_path, (2, 2, 3), "allreduce") as job:
+        plug(0, False)
+        job.wait_for_change()
+        job.wait_for_end_of([0, 1])
+        _check(job, job.stop(root=2), [[0, 1]])
+
+
+def test_a_link_that_comes_back_while_the_minority_still_asks_around(tmp_path):
+    """The majority has gone on; the old root, who finds that out, comes back as a spare or ends."""
+    with _run_over(tmp_path, (3, 4), "node") as job:
+        plug(0, False)
+        job.wait_for_change()
+        plug(0, True)
+        time.sleep(SILENCE_S)
+        _check(job, job.stop(root=3), [[0, 1, 2]])
+
+
+def test_a_short_cut_is_not_noticed(tmp_path):
+    with _run_over(tmp_path, (3, 4), "tree") as job:
+        plug(0, False)
+        time.sleep(SILENCE_S / 3)
+        plug(0, True)
+        time.sleep(SILENCE_S)
+        verdict = job.stop(root=0)
+        assert not verdict["failures"]
+        _check(job, verdict, [])
+
+
+def test_ranks_of_another_host_that_die_or_stop_are_lost_alone(tmp_path):
+    with _run_over(tmp_path, (5, 2), "gather") as job:
+        os.kill(job.pids[5], signal.SIGKILL)
+        job.wait_for_change()
+        os.kill(job.pids[6], signal.SIGSTOP)
+        job.wait_for_change(2)
+        verdict = job.stop(root=0)
+        _check(job, verdict, [[5], [6]])
+        assert verdict["failures"][0]["recovery_s"] < SILENCE_S
