@@ -217,6 +217,7 @@ class Session:
             self._directory.write_verdict(
                 Verdict("minority", round, self._config.rounds, str(minority), None, 0.0)
             )
+        self._directory.unlock()
         LOG.error("rank %d ends: %s", self._world.rank, minority)
         return EXIT_STATUS["minority"]
 
