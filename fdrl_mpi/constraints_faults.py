@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from fdrl_mpi.config import AverageConfig, Config
 from fdrl_mpi.federation.injection import VARIABLE, parse_faults
+from fdrl_mpi.launch_flags import check_launch
 from fdrl_mpi.problem import Problem
-
-FLAGS = "--with-ft ulfm --mca coll ^han,adapt,hcoll,portals4 --prtemca oob_tcp_keepalive_time 0"
-"""What mpirun needs for a run that survives. Else it ends the whole job eight minutes after a link is cut."""
 
 
 def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) -> list[Problem]:
@@ -25,7 +23,7 @@ def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) ->
         return [*_injected(environ), *_without_survival(config)]
     return [
         *_injected(environ),
-        *_launch(environ),
+        *check_launch(environ),
         *_spares(config, world_size),
         *_method(config),
     ]
@@ -50,24 +48,6 @@ def _without_survival(config: Config) -> Iterator[Problem]:
             'participation.deadline_s or deadline_factor with faults.mode = "abort"',
             "to leave out an agent that is late, the others have to go on without it",
             'set faults.mode to "survive", or both to 0',
-        )
-
-
-def _launch(environ: Mapping[str, str]) -> Iterator[Problem]:
-    if environ.get("OMPI_MCA_mpi_ft_enable") != "1":
-        yield Problem(
-            'faults.mode = "survive", but this job was started without fault tolerance',
-            "mpirun would end all ranks as soon as one dies",
-            f"start with: mpirun {FLAGS} -n 17 python -m fdrl_mpi.train ... (Open MPI 5 or later, built with "
-            "ULFM: see python -m fdrl_mpi.doctor), or use jobs/workstation.sh",
-        )
-    components = environ.get("OMPI_MCA_coll", "")
-    excluded = components.startswith("^") and {"han", "adapt"} <= set(components[1:].split(","))
-    if environ.get("OMPI_MCA_mpi_ft_enable") == "1" and not excluded:
-        yield Problem(
-            'faults.mode = "survive" with the collective components han and adapt',
-            "they crash the survivors of a failure on several hosts",
-            f"start with: mpirun {FLAGS} ...",
         )
 
 

@@ -18,8 +18,8 @@ import pytest
 from harness import MOST_STARTS, NOT_STARTED, SMALL, TOLERANCE, error_of, is_alive
 from namespaces import environment, hosts, missing, mpirun, plug
 
-from fdrl_mpi.constraints_faults import FLAGS
 from fdrl_mpi.federation.injection import VARIABLE
+from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.record.metrics_file import read_metrics
 
 NUM_RANKS, SLOW = 7, 4
