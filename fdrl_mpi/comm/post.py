@@ -20,6 +20,9 @@ a run that is over says so to those that stand by."""
 
 LOOK_EVERY_S = 0.2
 """How often a rank that waits asks the operating system about processes of its host."""
+PULSE_SHARE = 0.5
+"""How long a rank of another host may leave a question open, of how long a wait may last: whoever is gone is
+found before those are accused that wait for it."""
 
 
 class Lost(Exception):  # noqa: N818 (no error: what a rank does next is to agree on a new view)
@@ -66,7 +69,7 @@ class Post:
     comm : MPI.Comm
         All ranks of the job, all alive; collective.
     silence_s : float
-        A rank of another host that gives no sign of life for so long is lost.
+        How long a wait may last; see `PULSE_SHARE`.
 
     Attributes
     ----------
@@ -89,7 +92,7 @@ class Post:
         own = (MPI.Get_processor_name(), os.getpid(), _started(os.getpid()))
         self._processes: list[tuple[str, int, str]] = comm.allgather(own)
         self.hosts = [host for host, _, _ in self._processes]
-        self._pulse = Pulse(comm, silence_s) if len(set(self.hosts)) > 1 else None
+        self._pulse = Pulse(comm, PULSE_SHARE * silence_s) if len(set(self.hosts)) > 1 else None
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
         self.on_message: Callable[[], None] = lambda: None

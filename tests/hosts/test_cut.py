@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.record.metrics_file import read_metrics
 
 NUM_RANKS, SLOW = 7, 4
-PATIENCE_S, SILENCE_S = 60.0, 3.0
+PATIENCE_S, SILENCE_S = 90.0, 6.0
 ROUND_S, MOST_ROUNDS = 0.3, 300
 SETTINGS = SMALL | {
     "rounds": str(MOST_ROUNDS),
@@ -120,12 +121,12 @@ class Job:
 
 
 @contextmanager
-def _run_over(folder: Path, slots: Sequence[int], collective: str) -> Iterator[Job]:
-    for attempt in range(MOST_STARTS):
-        here = folder / str(attempt)
-        here.mkdir()
-        with hosts(len(slots)) as names:
-            job = Job(here, names, slots, collective)
+def _run_over(slots: Sequence[int], collective: str) -> Iterator[Job]:
+    """Make a run in memory: to wait for a busy disk would count as silence."""
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    for _ in range(MOST_STARTS):
+        with tempfile.TemporaryDirectory(dir=memory) as folder, hosts(len(slots)) as names:
+            job = Job(Path(folder), names, slots, collective)
             try:
                 if not job.begin():
                     continue
@@ -172,8 +173,8 @@ def _check(job: Job, verdict: dict, lost: list[list[int]]) -> None:
     assert all(failure["recovery_s"] <= 2 * SILENCE_S + 5.0 for failure in verdict["failures"])
 
 
-def test_a_minority_that_is_cut_off_ends_and_a_link_that_comes_back_changes_nothing(tmp_path):
-    with _run_over(tmp_path, (3, 4), "gather") as job:
+def test_a_minority_that_is_cut_off_ends_and_a_link_that_comes_back_changes_nothing():
+    with _run_over((3, 4), "gather") as job:
         plug(0, False)
         job.wait_for_change()
         job.wait_for_end_of([0, 1, 2])
@@ -183,35 +184,35 @@ def test_a_minority_that_is_cut_off_ends_and_a_link_that_comes_back_changes_noth
         _check(job, job.stop(root=3), [[0, 1, 2]])
 
 
-def test_the_root_goes_on_with_the_majority_on_its_host(tmp_path):
-    with _run_over(tmp_path, (5, 2), "tree") as job:
+def test_the_root_goes_on_with_the_majority_on_its_host():
+    with _run_over((5, 2), "tree") as job:
         plug(1, False)
         job.wait_for_change()
         job.wait_for_end_of([5, 6])
         _check(job, job.stop(root=0), [[5, 6]])
 
 
-def test_two_hosts_of_three_go_on_without_the_third(tmp_path):
-    with _run_over(tmp_path, (2, 2, 3), "allreduce") as job:
+def test_two_hosts_of_three_go_on_without_the_third():
+    with _run_over((2, 2, 3), "allreduce") as job:
         plug(0, False)
         job.wait_for_change()
         _check(job, job.stop(root=2), [[0, 1]])
 
 
-def test_a_link_that_comes_back_while_the_minority_still_asks_around(tmp_path):
+def test_a_link_that_comes_back_while_the_minority_still_asks_around():
     """The majority has gone on; the old root, who finds that out, comes back as a spare or ends."""
-    with _run_over(tmp_path, (3, 4), "node") as job:
+    with _run_over((3, 4), "node") as job:
         plug(0, False)
         job.wait_for_change()
         plug(0, True)
-        time.sleep(SILENCE_S)
+        time.sleep(SILENCE_S / 2)
         _check(job, job.stop(root=3), [[0, 1, 2]])
 
 
-def test_a_short_cut_is_not_noticed_and_ranks_that_die_or_stop_beyond_the_link_are_lost_alone(tmp_path):
-    with _run_over(tmp_path, (5, 2), "gather") as job:
+def test_a_short_cut_is_not_noticed_and_ranks_that_die_or_stop_beyond_the_link_are_lost_alone():
+    with _run_over((5, 2), "gather") as job:
         plug(1, False)
-        time.sleep(SILENCE_S / 3)
+        time.sleep(SILENCE_S / 6)
         plug(1, True)
         time.sleep(SILENCE_S)
         os.kill(job.pids[5], signal.SIGKILL)
