@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import MOST_STARTS, NOT_STARTED, SMALL, TOLERANCE, error_of, is_alive
+from harness import MOST_STARTS, SMALL, TOLERANCE, error_of, is_alive
 from namespaces import environment, hosts, missing, mpirun, plug
 
 from fdrl_mpi.federation.injection import VARIABLE
@@ -24,7 +24,7 @@ from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.record.metrics_file import read_metrics
 
 NUM_RANKS, SLOW = 7, 4
-PATIENCE_S, SILENCE_S = 90.0, 6.0
+START_S, PATIENCE_S, SILENCE_S = 30.0, 90.0, 6.0
 ROUND_S, MOST_ROUNDS = 0.3, 300
 SETTINGS = SMALL | {
     "rounds": str(MOST_ROUNDS),
@@ -66,12 +66,14 @@ class Job:
             )
 
     def begin(self) -> bool:
-        """Wait for the first round; return whether mpirun has started at all."""
-        _wait(lambda: self._process.poll() is not None or self._is_under_way(), "the run has not begun")
-        if self._process.poll() is not None:
-            assert NOT_STARTED in self._output.read_text(errors="replace"), self.told()
-            return False
+        """Wait for the second round; return whether the ranks have found each other at all."""
+        deadline = time.monotonic() + START_S
+        while not self.run.exists() and self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
         self.pids = _ranks(self.run.parents[1])
+        if not self.run.exists():
+            return False
+        _wait(self._is_under_way, "the run has not begun", self.told)
         assert len(self.pids) == NUM_RANKS
         return True
 
@@ -134,7 +136,7 @@ def _run_over(slots: Sequence[int], collective: str) -> Iterator[Job]:
                 return
             finally:
                 job.end()
-    pytest.fail("mpirun does not start")
+    pytest.fail("mpirun does not start the run")
 
 
 def _ranks(folder: Path) -> list[int]:
