@@ -72,7 +72,7 @@ def _measure_cost(options: argparse.Namespace) -> None:
     from fdrl_mpi.config import CommConfig
 
     plain = open_world()
-    post, rows = Post(plain.comm), []
+    post, rows = Post(plain.comm, 60.0), []
     for number, name in enumerate(name for name in options.collectives if name != "secure_ring"):
         for d in options.d:
             watched = World(WatchedComm(post, range(plain.size), 1 + number, silence_s=60.0))
@@ -86,6 +86,7 @@ def _measure_cost(options: argparse.Namespace) -> None:
             ratio = medians["watched_ms"] / medians["plain_ms"]
             rows.append({"collective": name, "d": d, **medians, "ratio": ratio})
             plain.barrier()
+    post.close()
     if plain.is_root:
         print_report(
             f"One exchange on {plain.size} ranks", rows, COST_COLUMNS, f"medians of {options.repeats}"

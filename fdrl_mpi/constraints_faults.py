@@ -4,16 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from fdrl_mpi.config import AverageConfig, Config, FedPGConfig
 from fdrl_mpi.federation.injection import VARIABLE, parse_faults
+from fdrl_mpi.launch_flags import check_launch
 from fdrl_mpi.problem import Problem
-
-FLAGS = "--with-ft ulfm --mca coll ^han,adapt,hcoll,portals4"
-"""What mpirun needs for a run that survives."""
-DETECTOR_FLAGS = (
-    "--mca mpi_ft_detector true --mca mpi_ft_detector_thread true --mca mpi_ft_detector_period 1 "
-    "--mca mpi_ft_detector_timeout 10"
-)
-"""What it needs besides on several hosts: only heartbeats tell one that is cut off from a slow one."""
-
 
 ROOT_ALONE = ("tree", "gather", "secure_ring")
 """Collectives whose root makes the next model alone."""
@@ -34,8 +26,7 @@ def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) ->
         return [*_injected(environ), *_without_survival(config)]
     return [
         *_injected(environ),
-        *_launch(environ),
-        *_hosts(environ),
+        *check_launch(environ),
         *_spares(config, world_size),
         *_method(config),
     ]
@@ -60,34 +51,6 @@ def _without_survival(config: Config) -> Iterator[Problem]:
             'participation.deadline_s or deadline_factor with faults.mode = "abort"',
             "to leave out an agent that is late, the others have to go on without it",
             'set faults.mode to "survive", or both to 0',
-        )
-
-
-def _launch(environ: Mapping[str, str]) -> Iterator[Problem]:
-    if environ.get("OMPI_MCA_mpi_ft_enable") != "1":
-        yield Problem(
-            'faults.mode = "survive", but this job was started without fault tolerance',
-            "mpirun would end all ranks as soon as one dies",
-            f"start with: mpirun {FLAGS} -n 17 python -m fdrl_mpi.train ... (Open MPI 5 or later, built with "
-            "ULFM: see python -m fdrl_mpi.doctor), or use jobs/workstation.sh",
-        )
-    components = environ.get("OMPI_MCA_coll", "")
-    excluded = components.startswith("^") and {"han", "adapt"} <= set(components[1:].split(","))
-    if environ.get("OMPI_MCA_mpi_ft_enable") == "1" and not excluded:
-        yield Problem(
-            'faults.mode = "survive" with the collective components han and adapt',
-            "they crash the survivors of a failure on several hosts",
-            f"start with: mpirun {FLAGS} ...",
-        )
-
-
-def _hosts(environ: Mapping[str, str]) -> Iterator[Problem]:
-    sizes = [int(environ.get(f"OMPI_COMM_WORLD_{name}SIZE", "0")) for name in ("", "LOCAL_")]
-    if sizes[1] < sizes[0] and environ.get("OMPI_MCA_mpi_ft_detector") not in ("1", "true"):
-        yield Problem(
-            'faults.mode = "survive" on several hosts without heartbeats',
-            "a host that is cut off, or a rank stopped on another one, cannot be told from a slow one",
-            f"start with: mpirun {FLAGS} {DETECTOR_FLAGS} ...",
         )
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from fdrl_mpi.comm.library import LibraryFacts
 from fdrl_mpi.inspection import DEFAULT_RANKS, HostFacts, Job, package_state, requirements, threads_per_core
+from fdrl_mpi.launch_flags import FLAGS, check_launch, is_tolerant
 from fdrl_mpi.process import RANK_VARIABLES, THREAD_VARIABLES
 from fdrl_mpi.rl.device import cuda_devices, torch_cuda_version
 
@@ -25,7 +26,6 @@ OPTIONAL = {
     "envs": "LunarLander",
 }
 OLDEST_PYTHON = (3, 11)
-FAULT_VARIABLE = "OMPI_MCA_mpi_ft_enable"  # set by mpirun --with-ft ulfm
 MIB = 2**20
 SHARED_MEMORY_PER_RANK = 4 * MIB  # Open MPI maps 80 KiB a rank at the start; large models need a few MiB
 SPARE_DISK = 1024 * MIB
@@ -130,7 +130,7 @@ def job_findings(job: Job, directory: Path) -> list[Finding]:
     """Check MPI and every host, and advise how to start."""
     findings = [check_library(job)]
     if job.mpi:
-        findings += [check_fault_calls(job.mpi), check_launcher(job.mpi), check_mpirun(job.mpi)]
+        findings += [check_fault_calls(job.mpi, os.environ), check_launcher(job.mpi), check_mpirun(job.mpi)]
     ranks = job.ranks_per_host()
     for host in {host.name: host for host in job.hosts}.values():
         findings += check_host(host, ranks[host.name], directory)
@@ -147,15 +147,18 @@ def check_library(job: Job) -> Finding:
     return Finding("ok", "mpi", f"{text}, threads {facts['thread_level']}, {facts['path'] or 'path unknown'}")
 
 
-def check_fault_calls(mpi: LibraryFacts) -> Finding:
-    """Report whether a run can outlive a lost rank without a restart."""
+def check_fault_calls(mpi: LibraryFacts, environment: Mapping[str, str]) -> Finding:
+    """Report whether a run can outlive a lost rank, and whether this job was started so that it can."""
     if not mpi["fault_calls"]:
         return Finding(
             "note", "ulfm", "not in this MPI", "a lost rank ends the run; go on from its checkpoint"
         )
-    if os.environ.get(FAULT_VARIABLE) == "1":
-        return Finding("ok", "ulfm", "present and enabled")
-    return Finding("ok", "ulfm", "present; enabled by mpirun --with-ft ulfm")
+    problem = next(check_launch(environment), None)
+    if problem is None:
+        return Finding("ok", "ulfm", 'present and enabled: ready for faults.mode = "survive"')
+    level: Level = "note" if is_tolerant(environment) else "ok"  # not everybody wants it
+    text = f'present, but faults.mode = "survive" would be refused here: {problem.reason}'
+    return Finding(level, "ulfm", text, f"for such runs: mpirun {FLAGS} ...")
 
 
 def check_launcher(mpi: LibraryFacts) -> Finding:

@@ -19,7 +19,7 @@ from types import FrameType
 from fdrl_mpi.command_line import parse_train_arguments
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, read
-from fdrl_mpi.constraints_faults import FLAGS
+from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.process import EXIT_STATUS, FAILED, REFUSED, RUN_FILE_VARIABLE, usable_cores
 from fdrl_mpi.record.verdict import Verdict
 

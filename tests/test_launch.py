@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fdrl_mpi.constraints_faults import FLAGS
 from fdrl_mpi.launch import Job, Options, command, main, parse
+from fdrl_mpi.launch_flags import FLAGS
 
 VERDICT = {"round": 7, "rounds": 9, "reason": "x", "final_evaluation_return": None, "wall_s": 1.0}
 

@@ -19,7 +19,7 @@ FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams
 MAY_IMPORT = {
     # command lines, and what only one of them needs
     "train": "command_line comm config config_file constraints_faults federation.interrupt logs session",
-    "launch": "command_line config config_file constraints_faults record.verdict",
+    "launch": "command_line config config_file launch_flags record.verdict",
     "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",
     "export": "build_agent config_file envs record rl trained_run",
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "published": ("comm config config_file envs federation record rl session trained_run"),
     "doctor": "diagnosis inspection",
     "roster": "privacy.keys",
-    "diagnosis": "comm inspection rl",
+    "diagnosis": "comm inspection launch_flags rl",
     "inspection": "comm",
     # running, refusing, wiring, reading
     "session": (
@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "cross_evaluation": "build_agent federation fine_tuning trained_run",
     "fine_tuning": "build_agent config rl trained_run",
     "trained_run": "build_agent config config_file envs record rl",
-    "constraints_faults": "config federation.injection",
+    "constraints_faults": "config federation.injection launch_flags",
     "constraints": (
         "build build_collective config constraints_faults constraints_learning federation privacy topology"
     ),
@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "progress": "federation",
     "reporting": "record",
     "logs": "",
+    "launch_flags": "",
     # when and who
     "federation": "aggregation comm record rl",
     # how bytes move, how one agent learns, where it acts, what is written

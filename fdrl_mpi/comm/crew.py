@@ -56,7 +56,7 @@ class Crew:
         patience_s: float,
         max_misses: int,
     ) -> None:
-        self.post = Post(comm)
+        self.post = Post(comm, silence_s)
         self._views = [first_view(self.post.size, num_spares, agents_per_rank)]
         self.num_agents = len(self.view.agents)
         self._agents_per_rank, self._silence_s, self._patience_s = agents_per_rank, silence_s, patience_s
@@ -183,7 +183,9 @@ class Crew:
             if clock.now_s() - looked_s > ROOT_EVERY_S:
                 looked_s = clock.now_s()
                 if self.post.is_halted(self.view.root):
-                    raise Lost(f"rank {self.view.root}, the root, stopped or gone", {self.view.root})
+                    raise Lost(
+                        f"rank {self.view.root}, the root, stopped, gone or out of reach", {self.view.root}
+                    )
             time.sleep(10 * PAUSE_S)
 
     def dismiss(self, status: int) -> None:
@@ -193,6 +195,10 @@ class Crew:
         for rank in others:
             if self.post.is_stopped(rank):
                 self.post.end(rank)
+
+    def close(self) -> None:
+        """Leave the others: MPI is about to end."""
+        self.post.close()
 
     def _gathering(self) -> WatchedComm:
         view = self.view

@@ -24,7 +24,10 @@ from fdrl_mpi.topology.view import View, next_view
 GRACE_S = 2.0
 """How long a caller that has heard all it expects, and lacks a majority, waits for more."""
 MOST_CALLS = 4
-"""Calls without a majority after which a rank gives up: two that call at once may share the votes."""
+"""Calls without a majority after which a rank gives up: two that call at once may share the votes. One is
+enough where nobody is left who could have voted for another."""
+LOOK_EVERY_S = 0.05
+"""How often a rank looks who is there."""
 ASK_EVERY_S = 0.5
 """How often a rank that was left out asks to be let in again."""
 
@@ -111,6 +114,7 @@ class Change:
         self._since_s = now()
         self._asked_s, self._rests_until_s, self._num_calls = float("-inf"), float("-inf"), 0
         self._chief = -1
+        self._halted, self._looked_s = set[int](), float("-inf")
         if letters.rank in view.members:
             letters.send(Letter(ALARM, view.number, {"suspects": sorted(self._suspects)}), view.members)
 
@@ -122,6 +126,7 @@ class Change:
         Minority
             If this rank cannot be part of one.
         """
+        self._look_around()
         while letter := self._letters.take(ALARM, CALL, VOTE, VIEW, JOIN, GOODBYE):
             if view := self._read(letter):
                 return view  # letters behind it belong to what comes next
@@ -132,6 +137,13 @@ class Change:
             return self._count()
         self._watch_chief()
         return None
+
+    def _look_around(self) -> None:
+        """Find out who is halted, of all at once: of ranks on other hosts that takes its time."""
+        if (now := self._now()) - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = now
+            others = {*self._view.members, *self._guests} - {self._letters.rank}
+            self._halted = {rank for rank in others if self._letters.is_halted(rank)}
 
     def _read(self, letter: Letter) -> View | None:
         if letter.kind == GOODBYE and letter.number >= self._promised:
@@ -162,8 +174,8 @@ class Change:
     def _ask(self) -> None:
         """Ask to be let in again; end if nobody is there to answer."""
         now, others = self._now(), self._view.members
-        if all(rank in self._letters.dead for rank in others):
-            raise Minority("every rank of the run is dead")
+        if all(rank in self._halted or rank in self._letters.dead for rank in others):
+            raise Minority("no rank of the run is left, or within reach")
         if now - self._asked_s >= ASK_EVERY_S:
             self._asked_s = now
             self._letters.send(Letter(JOIN, self._view.number), range(self._letters.size))
@@ -183,7 +195,7 @@ class Change:
             self._suspects.add(self._chief)
 
     def _is_lost(self, rank: int) -> bool:
-        return rank in self._suspects or rank in self._letters.dead or self._letters.is_halted(rank)
+        return rank in self._suspects or rank in self._letters.dead or rank in self._halted
 
     def _call(self) -> None:
         self._promised += 1
@@ -211,7 +223,7 @@ class Change:
         if not _suffices(called):
             if waited_s <= min(self._patience_s, GRACE_S):
                 return None
-            if self._num_calls < MOST_CALLS:
+            if self._num_calls < MOST_CALLS and expected - called.keys() - self._halted - self._letters.dead:
                 self._rest()
                 return None
             self._letters.send(Letter(GOODBYE, self._promised), called)

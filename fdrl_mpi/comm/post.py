@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,6 +11,9 @@ from typing import Any
 
 from mpi4py import MPI
 
+from fdrl_mpi.comm.pulse import Pulse, is_over
+from fdrl_mpi.comm.waiting_clock import WaitingClock
+
 ALARM, CALL, VOTE, VIEW, JOIN = "alarm", "call", "vote", "view", "join"
 MIRROR, GOODBYE = "mirror", "goodbye"
 """Kinds of letters. The first five change the view, see `membership`; the root's state goes to its mirror;
@@ -19,10 +21,11 @@ a run that is over says so to those that stand by."""
 
 LOOK_EVERY_S = 0.2
 """How often a rank that waits asks the operating system about processes of its host."""
-LONGEST_TURN_S = 1.0
-"""More than this passes between two turns of a wait only if the process that waits was stopped."""
 STOPPED_S = 0.1
 """How long a process has to be seen stopped: if a whole job is suspended, one is stopped before another."""
+PULSE_SHARE = 0.5
+"""How long a rank of another host may leave a question open, of how long a wait may last: whoever is gone is
+found before those are accused that wait for it."""
 
 
 class Lost(Exception):  # noqa: N818 (no error: what a rank does next is to agree on a new view)
@@ -68,6 +71,8 @@ class Post:
     ----------
     comm : MPI.Comm
         All ranks of the job, all alive; collective.
+    silence_s : float
+        How long a wait may last; see `PULSE_SHARE`.
 
     Attributes
     ----------
@@ -86,12 +91,13 @@ class Post:
         Read whenever letters are collected, and so at every turn of every wait.
     """
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    def __init__(self, comm: MPI.Comm, silence_s: float) -> None:
         self.data, self._control = comm.Dup(), comm.Dup()
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         own = (MPI.Get_processor_name(), os.getpid(), _started(os.getpid()))
         self._processes: list[tuple[str, int, str]] = comm.allgather(own)
         self.hosts = [host for host, _, _ in self._processes]
+        self._pulse = Pulse(comm, PULSE_SHARE * silence_s) if len(set(self.hosts)) > 1 else None
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
         self.on_message: Callable[[], None] = lambda: None
@@ -117,7 +123,7 @@ class Post:
                     self._leaving.append((self._control.Isend(text, rank), text))
                 except MPI.Exception:
                     self.dead.add(rank)
-        self._leaving = [(request, kept) for request, kept in self._leaving if not _is_over(request)]
+        self._leaving = [(request, kept) for request, kept in self._leaving if not is_over(request)]
 
     def collect(self) -> list[Letter]:
         """Take in what has arrived; return all letters that wait to be taken."""
@@ -134,7 +140,7 @@ class Post:
             text = bytearray(status.Get_count(MPI.BYTE))
             self._arriving.append((message.Irecv(text), text, status.Get_source()))
         self._read()
-        self._buried = [(request, kept) for request, kept in self._buried if not _is_over(request)]
+        self._buried = [(request, kept) for request, kept in self._buried if not is_over(request)]
         return self.letters
 
     def _read(self) -> None:
@@ -166,10 +172,12 @@ class Post:
         return found
 
     def is_halted(self, rank: int) -> bool:
-        """Whether a process of this host is stopped or gone; False where that cannot be known.
+        """Whether a process is dead, stopped, or on another host and silent; False where nobody can know.
 
-        A stopped one is believed to be once it was seen so for `STOPPED_S`: call it again.
+        One that is stopped is believed to be once it was seen so for `STOPPED_S`: call it again.
         """
+        if not self._is_near(rank):
+            return rank in self.dead or (self._pulse is not None and self._pulse.is_silent(rank))
         if not self.is_stopped(rank):
             self._stopped_since_s.pop(rank, None)
             return self._is_gone(rank)
@@ -189,7 +197,7 @@ class Post:
         host, _, started = self._processes[rank]
         return host == self.hosts[self.rank] and bool(started)
 
-    def pulse(self, rank: int) -> int:
+    def effort(self, rank: int) -> int:
         """Give a number that changes from look to look while a process of this host works; 0 for others.
 
         That is while it uses the processor, or waits for it or for a disk.
@@ -212,18 +220,16 @@ class Post:
         """Keep a buffer until no late message can reach it any more."""
         self._buried.append((request, buffer))
 
+    def close(self) -> None:
+        """Give no sign of life any more: MPI is about to end."""
+        if self._pulse is not None:
+            self._pulse.close()
+
     def _acknowledge(self) -> None:
         self._control.Ack_failed()
         group, world = self._control.Get_failed(), self._control.Get_group()
         ranks = MPI.Group.Translate_ranks(group, list(range(group.Get_size())), world)
         self.dead.update(ranks)
-
-
-def _is_over(request: MPI.Request) -> bool:
-    try:
-        return request.Test()
-    except MPI.Exception:
-        return True
 
 
 def _stat(pid: int, thread: str = "") -> list[str]:
@@ -240,31 +246,3 @@ def _started(pid: int) -> str:
     """
     fields = _stat(pid)
     return fields[19] if fields and fields[0] not in ("Z", "X") else ""
-
-
-class WaitingClock:
-    """A clock for waits, which stands still while this process does.
-
-    Who waits reads it at every turn. If much time has passed since then, this process was stopped, perhaps
-    with the whole job, and nobody can be blamed for that time.
-
-    Parameters
-    ----------
-    read : callable
-        A clock that never goes back, in seconds.
-    """
-
-    def __init__(self, read: Callable[[], float] = time.monotonic) -> None:
-        self._read, self._last_s, self._lost_s = read, read(), 0.0
-
-    def now_s(self) -> float:
-        """Read it."""
-        now_s = self._read()
-        if now_s - self._last_s > LONGEST_TURN_S:
-            self._lost_s += now_s - self._last_s
-        self._last_s = now_s
-        return now_s - self._lost_s
-
-    def note_work(self) -> None:
-        """Let what this process did since the last reading count as time, however long it took."""
-        self._last_s = self._read()

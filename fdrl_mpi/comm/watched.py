@@ -367,7 +367,7 @@ class Vigil:
         limit_s: float | None = None,
     ) -> None:
         self._comm, self._silence_s, self._limit_s, self._meanwhile = comm, silence_s, limit_s, meanwhile
-        self._pulses: dict[int, tuple[int, float]] = {}
+        self._efforts: dict[int, tuple[int, float]] = {}
         self._longest_pause_s = LONGEST_PAUSE_S if meanwhile is None else LONGEST_PATIENT_PAUSE_S
         self._spins, self._pause_s = 0, 0.0
         self._begun_s = self._looked_s = 0.0
@@ -400,7 +400,7 @@ class Vigil:
             return
         self._looked_s = now
         if halted := [peer for peer in peers if comm.post.is_halted(peer)]:
-            raise Lost(f"rank {', '.join(map(str, halted))} stopped or gone", halted)
+            raise Lost(f"rank {', '.join(map(str, halted))} stopped, gone or out of reach", halted)
         limit_s = self._silence_s if self._limit_s is None else self._limit_s
         if silent := [peer for peer in peers if self._silent_s(peer, now) > limit_s]:
             raise Lost(f"rank {', '.join(map(str, silent))} silent for {limit_s:g} s", silent)
@@ -410,10 +410,10 @@ class Vigil:
         waited_s = now - self._begun_s
         if self._limit_s is not None or waited_s > MOST_SILENCES * self._silence_s:
             return waited_s
-        pulse, (last, seen_s) = self._comm.post.pulse(peer), self._pulses.get(peer, (-1, self._begun_s))
-        if pulse != last:
+        effort, (last, seen_s) = self._comm.post.effort(peer), self._efforts.get(peer, (-1, self._begun_s))
+        if effort != last:
             seen_s = now if last >= 0 else seen_s
-            self._pulses[peer] = pulse, seen_s
+            self._efforts[peer] = effort, seen_s
         return now - seen_s
 
 

@@ -54,7 +54,7 @@ class Box:
         return found
 
     def is_halted(self, rank: int) -> bool:
-        return False
+        return rank in self.dead
 
 
 class Party:

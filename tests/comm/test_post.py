@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mpi4py import MPI
 
-from fdrl_mpi.comm.post import LONGEST_TURN_S, STOPPED_S, Lost, Post, WaitingClock, _started
+from fdrl_mpi.comm.post import STOPPED_S, Lost, Post, _started
+from fdrl_mpi.comm.waiting_clock import LONGEST_TURN_S, WaitingClock
 from fdrl_mpi.comm.watched import MOST_SILENCES, Vigil, WatchedComm
 
 HOST = MPI.Get_processor_name()
@@ -48,7 +49,7 @@ def test_a_waiting_clock_counts_long_work():
 @pytest.fixture
 def post() -> Post:
     """Make the post of a job of two: this process, and a rank 1 that a test puts there."""
-    post = Post(MPI.COMM_SELF)
+    post = Post(MPI.COMM_SELF, 1.0)
     post.hosts.append(HOST)
     return post
 
@@ -101,8 +102,8 @@ def test_a_process_that_waits_for_a_disk_works(post):
     """Whoever has called vfork waits as one does for a disk, until its child has ended."""
     process = put(post, ON_DISK)
     time.sleep(0.2)
-    first = post.pulse(1)
-    assert post.pulse(1) > first
+    first = post.effort(1)
+    assert post.effort(1) > first
     child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
     os.kill(child, signal.SIGKILL)
     process.kill()

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from fdrl_mpi.config_file import read
-from fdrl_mpi.constraints_faults import FLAGS
 from fdrl_mpi.federation.injection import VARIABLE
+from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 

@@ -9,11 +9,12 @@ it, for example 100mbit, or - for none) starts ``mpirun COMMAND`` over them.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SWITCH, PREFIX, NETWORK = "fdrlsw", "fdrlh", "10.79.0"
@@ -56,7 +57,14 @@ def hosts(number: int, rate: str = "-") -> Iterator[list[str]]:
         _remove(names)
 
 
-def mpirun(names: Sequence[str], slots: int, command: Sequence[str], folder: Path) -> list[str]:
+def plug(index: int, is_in: bool) -> None:
+    """Plug the cable of a host into the switch, or pull it out."""
+    _ip("-n", SWITCH, "link", "set", f"port{index}", "up" if is_in else "down")
+
+
+def mpirun(
+    names: Sequence[str], slots: int | Sequence[int], command: Sequence[str], folder: Path
+) -> list[str]:
     """Write the command line that starts `command` on these hosts, `slots` ranks on each.
 
     mpirun starts its daemons with a script of ours where it would use ssh.
@@ -67,7 +75,8 @@ def mpirun(names: Sequence[str], slots: int, command: Sequence[str], folder: Pat
         '\'hostname "$0" && exec sh -c "$*"\' "$host" "$@"\n'
     )
     agent.chmod(0o755)
-    listed = ",".join(f"{name}:{slots}" for name in names)
+    each = [slots] * len(names) if isinstance(slots, int) else slots
+    listed = ",".join(f"{name}:{number}" for name, number in zip(names, each, strict=True))
     options = {
         "--prtemca plm": "ssh",
         "--prtemca plm_ssh_agent": str(agent),
@@ -108,7 +117,12 @@ def _join(name: str, index: int, names: Sequence[str], rate: str) -> None:
 
 
 def _remove(names: Sequence[str]) -> None:
+    """Take hosts away, and end what still runs there: daemons of mpirun that were cut off wait for ever."""
     for name in (*names, SWITCH):
+        found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+        for pid in found.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         subprocess.run(["ip", "netns", "del", name], capture_output=True)
         shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
 

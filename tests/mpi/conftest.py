@@ -1,6 +1,6 @@
 """What parallel tests share: a world, and assertions that fail on all ranks together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -36,7 +36,8 @@ def run_dir(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def watched_world(world: World) -> World:
+def watched_world(world: World) -> Iterator[World]:
     """The same ranks, none of whose waits is endless."""
-    post = Post(world.comm)
-    return World(WatchedComm(post, range(world.size), number=1, silence_s=20.0))
+    post = Post(world.comm, 60.0)
+    yield World(WatchedComm(post, range(world.size), number=1, silence_s=20.0))
+    post.close()
