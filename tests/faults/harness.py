@@ -86,6 +86,12 @@ class Ending:
         )
 
     @property
+    def num_lost_rounds(self) -> int:
+        """Rounds that ended without a new model; one that was done again is not lost."""
+        parts = self.verdict.get("took_part", ())
+        return sum(part["last"] - part["first"] + 1 for part in parts if not part["agents"])
+
+    @property
     def recovery_s(self) -> list[float]:
         """Seconds until the run went on, for each failure."""
         return [failure["recovery_s"] for failure in self.verdict.get("failures", ())]
