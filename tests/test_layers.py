@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "resumption": "config config_file record",
     "command_line": "config config_file envs.heterogeneity schema",
     "config_file": "config schema",
+    "schema_page": "config config_file schema",
     "schema": "config",
     "config": "envs.heterogeneity rl.hyperparameters",
     "progress": "federation",
