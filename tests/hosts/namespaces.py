@@ -125,6 +125,8 @@ def _remove(names: Sequence[str]) -> None:
                 os.kill(int(pid), signal.SIGKILL)
         subprocess.run(["ip", "netns", "del", name], capture_output=True)
         shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
+        for segment in Path("/dev/shm").glob(f"sm_segment.{name}.*"):  # MPI's, of ranks that were killed
+            segment.unlink(missing_ok=True)
 
 
 def _ip(*arguments: str) -> None:

@@ -201,8 +201,8 @@ def test_two_hosts_of_three_go_on_without_the_third():
         _check(job, job.stop(root=2), [[0, 1]])
 
 
-def test_a_link_that_comes_back_while_the_minority_still_asks_around():
-    """The majority has gone on; the old root, who finds that out, comes back as a spare or ends."""
+def test_a_link_that_comes_back_as_soon_as_the_majority_has_gone_on():
+    """The minority is about to end; its calls for a new view arrive after all, and change nothing."""
     with _run_over((3, 4), "node") as job:
         plug(0, False)
         job.wait_for_change()
