@@ -36,7 +36,11 @@ def _injected(environ: Mapping[str, str]) -> Iterator[Problem]:
     try:
         parse_faults(environ.get(VARIABLE, ""))
     except ValueError as error:
-        yield Problem(f"the environment variable {VARIABLE}", str(error), "correct it, or unset it")
+        yield Problem(
+            f"the environment variable {VARIABLE}",
+            str(error).removeprefix(f"{VARIABLE}: "),
+            "correct it, or unset it",
+        )
 
 
 def _without_survival(config: Config) -> Iterator[Problem]:
