@@ -6,6 +6,7 @@ the ranks get SIGUSR1 instead; a second signal ends the run at once.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from fdrl_mpi.config_file import ConfigError, read
 from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.process import EXIT_STATUS, FAILED, REFUSED, RUN_FILE_VARIABLE, usable_cores
 from fdrl_mpi.record.verdict import Verdict
+from fdrl_mpi.starting import missing_mpi
 
 USAGE = """\
 usage: python -m fdrl_mpi.launch [--ranks N] [--until-done] [--no-report] TRAINING ARGUMENTS
@@ -79,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(word in QUESTIONS for word in options.training):
         print(USAGE if {"--help", "-h"} & set(options.training) else "", end="", flush=True)
         return subprocess.run(program, check=False).returncode
+    if shutil.which("mpirun") is None:
+        print(missing_mpi("no mpirun on PATH"), file=sys.stderr)
+        return REFUSED
     job = Job([*command(options, os.environ), *program])
     status = job.run()
     fruitless, furthest = 0, -1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
+from fdrl_mpi.starting import start_mpi
 
 if TYPE_CHECKING:
     from fdrl_mpi.comm.world import World
@@ -43,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _launched(experiment: "Experiment", options: argparse.Namespace) -> NoReturn:
     """Conduct an experiment on all ranks of this job, and leave with them."""
-    from fdrl_mpi.comm.world import open_world
-
-    world = open_world()
+    world = start_mpi()
     if world.size < experiment.num_ranks:
         _refuse(f"{experiment.name} needs {experiment.num_ranks} ranks, and this job has {world.size}")
         world.leave(REFUSED)

@@ -14,6 +14,7 @@ from fdrl_mpi.config_file import ConfigError, read, to_toml
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
+from fdrl_mpi.starting import start_mpi
 
 LEAVE_S = 5.0
 """How long a rank waits in MPI for others that may be dead."""
@@ -46,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Interrupt) -> NoReturn:
     """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
-    from fdrl_mpi.comm.world import open_world
-
-    world = open_world(config.agents_per_rank)
+    world = start_mpi(config.agents_per_rank)
     if problems := _agreed(world, config, problems):
         _print_problems(problems)
         world.leave(REFUSED)

@@ -18,12 +18,15 @@ FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams
 
 MAY_IMPORT = {
     # command lines, and what only one of them needs
-    "train": "command_line comm config config_file constraints_faults federation.interrupt logs session",
-    "launch": "command_line config config_file launch_flags record.verdict",
+    "train": (
+        "command_line comm config config_file constraints_faults federation.interrupt logs session starting"
+    ),
+    "launch": "command_line config config_file launch_flags record.verdict starting",
+    "starting": "comm",
     "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",
     "export": "build_agent config_file envs record rl trained_run",
-    "reproduce": "comm logs published",
+    "reproduce": "comm logs published starting",
     "published": ("comm config config_file envs federation record rl session trained_run"),
     "doctor": "diagnosis inspection",
     "roster": "privacy.keys",
