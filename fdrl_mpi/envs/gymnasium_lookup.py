@@ -119,7 +119,8 @@ def _explaining_missing_packages(environment_id: str) -> Iterator[None]:
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         raise ValueError(
             f"{environment_id} needs a package that is not installed ({error}). "
-            'Box2D environments come with: pip install "fdrl-mpi[envs]"'
+            'Box2D, MiniGrid and highway-env come with: pip install "fdrl-mpi[envs]"; MuJoCo with: '
+            'pip install "fdrl-mpi[mujoco]"'
         ) from error
 
 

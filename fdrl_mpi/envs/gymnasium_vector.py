@@ -188,11 +188,18 @@ class GymnasiumVector:
             )
 
 
+def _is_flattenable(space: Space[Any]) -> bool:
+    try:
+        return bool(space.is_np_flattenable)
+    except NotImplementedError:  # spaces of other packages, such as a mission in words
+        return False
+
+
 def _common_size(spaces: list[Space[Any]]) -> int:
     for space in spaces:
         if not isinstance(space, Space):
             raise ValueError(f"observation_space is {space!r}, not a gymnasium space")
-        if not space.is_np_flattenable:
+        if not _is_flattenable(space):
             raise ValueError(
                 f"observation space {space} does not flatten to a vector of fixed length. "
                 "Wrap the environment so that it gives a Box, or Discrete, MultiDiscrete and MultiBinary "

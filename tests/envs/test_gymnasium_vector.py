@@ -350,3 +350,20 @@ def test_environments_of_different_spaces_are_refused():
 def test_vector_without_contexts_is_refused():
     with pytest.raises(ValueError, match="at least one context"):
         from_id("CartPole-v1", [])
+
+
+class _Words(spaces.Space):
+    """A space that cannot say whether it is flat, like the missions of MiniGrid."""
+
+    @property
+    def is_np_flattenable(self):
+        raise NotImplementedError
+
+
+class _Speaking(gymnasium.Env):
+    observation_space, action_space = _Words(), spaces.Discrete(2)
+
+
+def test_a_space_that_cannot_say_whether_it_is_flat_is_refused_with_what_would_be():
+    with pytest.raises(ValueError, match="Wrap the environment"):
+        GymnasiumVector(_Speaking, [{}])
