@@ -105,6 +105,13 @@ def check_validation(config: Config) -> Iterator[Problem]:
             "it is the root's mirror that makes the model a second time, where the root alone makes it",
             f'set faults.mode to "survive" and comm.collective to {" or ".join(ROOT_ALONE)}',
         )
+    is_mean = config.aggregation.server == AverageConfig() and config.aggregation.update_kind == "parameters"
+    if name in ROOT_ALONE and name != "gather" and is_mean:
+        yield Problem(
+            f"aggregation.validation.recompute with comm.collective = {name} and plain averaging",
+            "the sum that arrives at the root is the next model: there is nothing to make again",
+            "set comm.collective to gather, or choose another server, or set recompute to false",
+        )
     if isinstance(config.aggregation.server, FedPGConfig):
         yield Problem(
             "aggregation.validation.recompute with aggregation.server.name = fedpg",

@@ -141,7 +141,7 @@ class Job:
 
     def run(self) -> int:
         """Run to the end; return the status by the run's verdict, or mpirun's where there is none."""
-        self.directory = None
+        self.directory, self.round = None, -1
         with tempfile.NamedTemporaryFile(prefix="fdrl_mpi_run_") as run_file:
             environ = os.environ | {RUN_FILE_VARIABLE: run_file.name}
             self._process = subprocess.Popen(

@@ -218,13 +218,20 @@ class Session:
 
     def _leave(self, reason: Minority | TakenOver, round: int) -> int:
         """End on a rank that cannot go on; the others may, and these are their files."""
-        verdict = Verdict("minority", round, self._config.rounds, str(reason), None, 0.0)
-        with suppress(OSError, TakenOver):
-            if self._world.is_root and not self._directory.verdict.exists():
-                self._directory.write_verdict(verdict)
-        self._directory.unlock()
-        LOG.error("rank %d ends: %s", self._world.rank, reason)
-        return EXIT_STATUS["minority"]
+        world = self._survivor.world if self._survivor is not None else None
+        return leave(self._config, world or self._world, self._directory, reason, round)
+
+
+def leave(
+    config: Config, world: World, directory: RunDirectory, reason: Minority | TakenOver, round: int
+) -> int:
+    """End on a rank that cannot go on, and say so on the root where no verdict is; return the exit status."""
+    with suppress(OSError, TakenOver):
+        if world.is_root and not directory.verdict.exists():
+            directory.write_verdict(Verdict("minority", round, config.rounds, str(reason), None, 0.0))
+    directory.unlock()
+    LOG.error("rank %d ends: %s", world.rank, reason)
+    return EXIT_STATUS["minority"]
 
 
 def conclude(
@@ -281,6 +288,8 @@ def stand_by(config: Config, crew: Crew, interrupt: Interrupt) -> int:
         assert survivor.world is not None
         return conclude(config, survivor.world, directory, survivor, end)
     except (Minority, TakenOver) as reason:
+        if survivor.world is not None:
+            return leave(config, survivor.world, directory, reason, survivor.round)
         LOG.error("rank %d ends: %s", crew.rank, reason)
         return EXIT_STATUS["minority"]
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,16 +13,17 @@ import numpy as np
 from fdrl_mpi.arrays import FloatVector, State
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import learner_class
-from fdrl_mpi.comm.crew import Crew, Lost
+from fdrl_mpi.comm.crew import Crew, Lost, Minority
 from fdrl_mpi.comm.post import JOIN, MIRROR
 from fdrl_mpi.comm.world import World
-from fdrl_mpi.config import Config
+from fdrl_mpi.config import AverageConfig, Config
 from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.mirror import Mirrored, MirroredRecord, Reflection, answer, make_mirror, make_recheck
 from fdrl_mpi.federation.persistence import Saved
+from fdrl_mpi.federation.standing import NOTHING, Decision, Standing, decide
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
-from fdrl_mpi.federation.validation import Evidence
+from fdrl_mpi.federation.validation import Evidence, digest
 from fdrl_mpi.logs import log_to_terminal
 from fdrl_mpi.progress import Teller
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint
@@ -30,8 +32,6 @@ from fdrl_mpi.record.run_directory import RunDirectory, RunInUse
 from fdrl_mpi.recording import open_record
 
 LOG = logging.getLogger(__name__)
-NOTHING = -1
-"""Round of a rank without any model."""
 LOCK_PATIENCE = 0.3
 """How long a new root waits until the old one has let go of the run directory, of `faults.silence_s`."""
 
@@ -69,31 +69,6 @@ class Failure:
     recovery_s: float
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What a rank brings into a new view.
-
-    Attributes
-    ----------
-    round : int
-        Its newest model; `NOTHING` if it has none.
-    is_revealed : bool
-        Whether it has shown masks for the round after it: the round must not be done again.
-    counted : dict
-        Weights of the agents in that round, by id.
-    replaced : dict
-        Agents that are new here, by id: the round of their saved state.
-    failures : list of Failure
-        That it has lived through in the run; none while it stood by.
-    """
-
-    round: int
-    is_revealed: bool
-    counted: dict[int, float]
-    replaced: dict[int, int]
-    failures: list[Failure]
-
-
 def _knows_server(run: SynchronousRun) -> bool:
     """Whether a rank makes the server's steps: the root, and every rank where all see the aggregate."""
     return run.parts.world.is_root or not run.parts.collective.is_root_alone
@@ -125,6 +100,7 @@ class Survivor:
         self._directory.owner.stand_for(crew.job, crew.view.number, crew.rank == crew.view.root)
         self._reflection = Reflection()
         self._run: SynchronousRun | None = None
+        self._view = crew.view.number
         self._replaced: dict[int, int] = {}
         self.failures: list[Failure] = []
         crew.post.on_message = injector.on_message
@@ -133,6 +109,11 @@ class Survivor:
     def world(self) -> World | None:
         """The world this rank works in now; None while it stands by."""
         return None if self._run is None else self._run.parts.world
+
+    @property
+    def round(self) -> int:
+        """The last round this rank has done; 0 while it stands by."""
+        return 0 if self._run is None else self._run.round
 
     def go(self, run: SynchronousRun, start: Saved) -> End | int:
         """Make all rounds after `start`, with whoever is left; return the end, or a spare's exit status.
@@ -162,16 +143,20 @@ class Survivor:
             try:
                 if self._run is None or start is None:
                     return self._crew.stand_by(self._keep, self._reflection.keep_letter)
-                return self._run.go(start)
+                end = self._run.go(start)
+                self._run.parts.world.barrier()  # until the root has evaluated the last model
+                return end
             except Lost as lost:
                 start = self._recover(lost)
 
-    def _keep(self, sent: Mirrored | Evidence) -> None:
+    def _keep(self, sent: Mirrored | Evidence | None) -> None:
         """Take what the root sends, while this rank stands by."""
         if isinstance(sent, Evidence):
             answer(self._crew, sent)
             return
-        self._reflection.keep(sent)
+        if sent is None:
+            return
+        self._reflection.keep(sent, self._crew.view.number)
         self._injector.at(self._reflection.round, "mirror")
 
     def _recover(self, lost: Lost) -> Saved | None:
@@ -201,7 +186,7 @@ class Survivor:
                 lost_ranks=sorted(set(old.members) - set(view.members)),
                 lost_agents=sorted(set(old.agents) - set(view.agents)),
                 returned_agents=sorted(set(view.agents) - set(old.agents) - self._replaced.keys()),
-                replaced_agents=self._replaced,
+                replaced_agents={a: round for a, round in self._replaced.items() if a in view.agents},
                 root=view.root,
                 recovery_s=time.monotonic() - began_s,
             )
@@ -219,35 +204,33 @@ class Survivor:
         return list(self._run.parts.participants) if self._run is not None else []
 
     def _join(self) -> Saved | None:
-        """Take this rank's part in the view: bring everything to the same round."""
-        crew, old = self._crew, self._run
+        """Take this rank's part in the view: tell each other, decide, take the state, open the files.
+
+        A view is entered whole or not at all: `_take` waits for nobody, so that a rank that is lost meanwhile
+        leaves each of the others with one model, its round, and the contributions that belong to it.
+        """
+        crew = self._crew
+        if crew.rank != crew.view.root:
+            self._directory.unlock()
         if crew.is_spare:
             self._run = None
             return None
         world = crew.world()
         rank, replaced = self._build(world)
-        mine = self._standing(old, replaced)
-        standings: list[Standing] = world.gather_objects(mine)
+        own = self._standing(replaced)
+        standings: list[Standing] = world.gather_objects(own)
+        decision = decide(standings)
+        params = self._model(world, decision)
+        server = self._server(world, own, decision)
+        self._note_history(standings)
+        run = self._take(rank, decision, params, server)
+        return self._open(run, rank)
+
+    def _note_history(self, standings: Sequence[Standing]) -> None:
+        """Learn from the others what this rank was not there to see."""
         self._replaced |= {agent: round for one in standings for agent, round in one.replaced.items()}
-        if old is None:  # has stood by
-            self.failures = max([one.failures for one in standings], key=len) or self.failures
-        newest = max(one.round for one in standings)
-        params = self._model(world, standings, newest, old)
-        server = self._server(world, standings, newest, old)
-        if server:
-            rank.parts.server.set_state(server)
-        if old is not None:
-            rank.parts.counted = old.parts.counted
-            rank.parts.kept = old.parts.kept if old.round == newest else {}
-        is_given_up = any(one.is_revealed and one.round == newest for one in standings)
-        if is_given_up:
-            newest, rank.parts.kept = newest + 1, {}
-            if world.is_root:
-                LOG.warning("round %d is given up: masks had been shown, so it cannot be done again", newest)
-        else:
-            counted = next((one.counted for one in standings if one.round == newest and one.counted), {})
-            self._conclude_round(old, rank, newest, counted)
-        return self._take_up(world, rank, old, newest, params)
+        lists: list[list[Failure]] = [one.failures for one in standings]
+        self.failures = max(lists, key=len) or self.failures
 
     def _build(self, world: World) -> tuple[Rank, dict[int, int]]:
         """Make what this rank needs in a new world; agents that are here already stay what they are.
@@ -255,7 +238,10 @@ class Survivor:
         The others go on with what they had saved; return the round of that, by id.
         """
         known = self._run.parts.participants if self._run is not None else {}
-        rank = Builder(self._config, world, known).build()
+        try:
+            rank = Builder(self._config, world, known).build()
+        except ValueError as error:  # on all ranks: too few are left for a secure sum
+            raise Minority(f"those that are left cannot go on: {error}") from error
         rank.parts.injector = self._injector
         fresh = rank.parts.participants.keys() - known.keys()
         return rank, {
@@ -264,90 +250,116 @@ class Survivor:
 
     def _put_back(self, agent: int, set_state: Callable[[State], None]) -> int:
         """Give a vacant agent its newest saved state; without one it begins afresh. Return its round."""
-        for round in reversed(self._store.rounds()):
-            try:
-                set_state(self._store.load(round, self._store.file_for(agent)))
-            except (DamagedCheckpoint, OSError, KeyError):
-                continue
-            LOG.info("agent %d goes on here with its state of round %d", agent, round)
-            return round
-        LOG.info("agent %d goes on here; it had saved no state", agent)
-        return 0
+        round, state = self._newest_saved(agent)
+        if state:
+            set_state(state)
+        LOG.info(
+            "agent %d goes on here with %s", agent, f"its state of round {round}" if state else "no state"
+        )
+        return round
 
-    def _standing(self, old: SynchronousRun | None, replaced: dict[int, int]) -> Standing:
-        reflection, failures = self._reflection, [] if old is None else self.failures
-        if old is None or reflection.round > old.round:
-            return Standing(reflection.round or NOTHING, False, reflection.counted, replaced, failures)
-        counted = old.parts.counted.get(old.round, {})
-        return Standing(old.round, old.parts.collective.has_revealed, counted, replaced, failures)
+    @property
+    def _is_reflection_newer(self) -> bool:
+        return self._run is None or self._reflection.round > self._run.round
 
-    def _model(
-        self, world: World, standings: Sequence[Standing], newest: int, old: SynchronousRun | None
-    ) -> FloatVector:
-        """Give the newest model to all that lack it."""
-        rounds = [one.round for one in standings]
-        own = self._reflection.params if old is None or self._reflection.round > old.round else old.models[0]
-        if min(rounds) == newest and len(own):
-            holder, is_needed = -1, False
-        else:
-            holder, is_needed = rounds.index(newest), True
-        if any(world.gather_objects(is_needed)):
-            holder = rounds.index(newest) if holder < 0 else holder
-            own = world.gather_objects(np.array(own) if world.rank == holder else None)[holder]
+    def _standing(self, replaced: dict[int, int]) -> Standing:
+        reflection, run = self._reflection, self._run
+        if run is None or self._is_reflection_newer:
+            known = digest(reflection.params) if reflection.round else ""
+            return Standing(
+                reflection.round or NOTHING, reflection.view, known, False, reflection.counted, replaced,
+                [] if run is None else self.failures,
+            )  # fmt: skip
+        counted, is_revealed = run.parts.counted.get(run.round, {}), run.parts.collective.has_revealed
+        return Standing(
+            run.round, self._view, digest(run.models[0]), is_revealed, counted, replaced, self.failures
+        )
+
+    def _model(self, world: World, decision: Decision) -> FloatVector:
+        """Give the newest model to all, if some lack it."""
+        run, reflection = self._run, self._reflection
+        own = reflection.params if run is None or self._is_reflection_newer else run.models[0]
+        if decision.is_wanting:
+            is_holder = world.rank == decision.holder
+            own = world.gather_objects(np.array(own) if is_holder else None)[decision.holder]
         return own
 
-    def _server(
-        self, world: World, standings: Sequence[Standing], newest: int, old: SynchronousRun | None
-    ) -> State:
+    def _server(self, world: World, own: Standing, decision: Decision) -> State:
         """Give the state of the server's step after the newest round to all."""
-        mine: State | None = None
-        if self._reflection.round == newest:
-            mine = self._reflection.server
-        elif old is not None and old.round == newest and _knows_server(old):
-            before = old.parts.server_before
-            mine = old.parts.server.get_state() if before is None else before
-        states = world.gather_objects(mine if mine else None)
-        return next((state for state in states if state), {})
+        mine, run = State(), self._run
+        if (own.round, own.digest) == (decision.made_round, decision.digest):
+            if self._reflection.round == own.round:
+                mine = self._reflection.server
+            elif run is not None and _knows_server(run):
+                before = run.parts.server_before
+                mine = run.parts.server.get_state() if before is None else before
+        states = [state for state in world.gather_objects(mine) if state]
+        has_state = not isinstance(self._config.aggregation.server, AverageConfig)
+        if has_state and not states and decision.made_round > 0:
+            states = [world.from_root(self._saved_server() if world.is_root else None)]
+        return states[0] if states else State()
 
-    def _take_up(
-        self,
-        world: World,
-        rank: Rank,
-        old: SynchronousRun | None,
-        round: int,
-        params: FloatVector,
-    ) -> Saved:
-        record: Record = NullRecord()
-        wall_s = 0.0
-        self._directory.owner.stand_for(self._crew.job, self._crew.view.number, world.is_root)
-        if world.is_root:
-            if old is not None and isinstance(old.record, MirroredRecord):
-                record = old.record
-            else:
-                record, wall_s = self._take_over(rank, round)
+    def _saved_server(self) -> State:
+        """Read the server's newest saved state, where root and mirror are lost together."""
+        round, saved = self._newest_saved(0)
+        LOG.warning("root and mirror are lost: the server goes on with its state of round %d", round)
+        state: State = saved.get("server", {})
+        return state
+
+    def _newest_saved(self, agent: int) -> tuple[int, State]:
+        """Read the newest whole state of an agent, or of the root, 0; round 0 if there is none."""
+        for round in reversed(self._store.rounds()):
+            with suppress(DamagedCheckpoint, OSError):
+                return round, self._store.load(round, self._store.file_for(agent))
+        return 0, State()
+
+    def _take(self, rank: Rank, decision: Decision, params: FloatVector, server: State) -> SynchronousRun:
+        """Take the state that the members have decided on."""
+        old, round = self._run, decision.round
+        rank.parts.server.set_state(server)
+        if old is not None:
+            rank.parts.counted = old.parts.counted
+            is_same = old.round == round and digest(old.models[0]) == decision.digest
+            rank.parts.kept = old.parts.kept if is_same else {}
+        if decision.is_given_up and rank.parts.world.is_root:
+            LOG.warning("round %d is given up: masks had been shown, so it cannot be done again", round)
+        elif not decision.is_given_up:
+            self._conclude_round(old, rank, round, decision.counted)
         if old is None:
-            self._run = SynchronousRun(
+            run = SynchronousRun(
                 rank.parts,
                 rank.plan,
                 rank.evaluations,
-                record,
+                NullRecord(),
                 self._store,
                 self._interrupt,
                 Teller(self._config.log.progress, learner_class(self._config.algorithm).unit),
-                wall_s,
             )
         else:
-            old.regroup(rank.parts, rank.evaluations, record, wall_s)
-        assert self._run is not None
-        self._equip(self._run)
-        last = world.from_root(record.last_round if world.is_root else None)
-        for missing in range(max(last, 0) + 1, round + 1):
-            self._run.complete(missing)
+            run = old
+            run.regroup(rank.parts, rank.evaluations)
+        run.round, run.models = round, [params] * max(len(rank.parts.world.agents), 1)
+        self._run, self._view = run, self._crew.view.number
+        return run
+
+    def _open(self, run: SynchronousRun, rank: Rank) -> Saved:
+        """Go on with the record, complete it, and give the mirror what the root has."""
+        world = run.parts.world
+        self._directory.owner.stand_for(self._crew.job, self._crew.view.number, world.is_root)
+        if not world.is_root:
+            run.record = NullRecord()
+        elif not isinstance(run.record, MirroredRecord):
+            run.record, wall_s = self._take_over(run, rank)
+            run.note_time(wall_s)
+        self._equip(run)
+        last = world.from_root(run.record.last_round if world.is_root else None)
+        for missing in range(max(last, 0) + 1, run.round + 1):
+            run.complete(missing)
         if world.is_root:
-            self._write(record)
-        models = [params] * max(len(world.agents), 1)
-        self._run.round, self._run.models = round, models
-        return Saved(round, models, is_recovered=True)
+            self._write(run.record)
+        if run.parts.mirror is not None:
+            run.parts.mirror(run.round, run.models[0])
+        return Saved(run.round, run.models, is_recovered=True)
 
     def _conclude_round(
         self, old: SynchronousRun | None, rank: Rank, round: int, counted: dict[int, float]
@@ -366,16 +378,16 @@ class Survivor:
         except OSError as error:
             LOG.warning("record not written, will be tried again: %s", error)
 
-    def _take_over(self, rank: Rank, round: int) -> tuple[Record, float]:
+    def _take_over(self, run: SynchronousRun, rank: Rank) -> tuple[Record, float]:
         """Go on with the files of the root that is lost."""
-        log_to_terminal(0, rank.parts.world.host, self._config.log.level)
+        log_to_terminal(0, run.parts.world.host, self._config.log.level)
         self._lock()
         self._claim()
-        known = round if self._directory.metrics.exists() else 0  # 0: lost before its first row was written
+        known = run.round if self._directory.metrics.exists() else 0  # 0: no row was written
         record, wall_s = open_record(self._config, self._directory, rank, self._crew.hosts(), known)
         self._collect_mirrored()
         self._reflection.apply(record)
-        record.rewind(round)
+        record.rewind(run.round)
         return MirroredRecord(record, self._crew), wall_s
 
     def _lock(self) -> None:

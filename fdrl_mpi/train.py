@@ -135,11 +135,12 @@ def _begun(config: Config, world: "World", crew: "Crew | None", is_dry: bool, in
 def _crew(config: Config, world: "World") -> "Crew":
     """Make the crew of a run that is to outlive its ranks."""
     from fdrl_mpi.comm.crew import Crew
+    from fdrl_mpi.comm.watched import MOST_SILENCES
 
     faults = config.faults
     participation = config.participation  # who trains does not answer; without a deadline that may take long
     has_deadline = participation.deadline_s or participation.deadline_factor
-    patience_s = max(participation.deadline_s, faults.silence_s) if has_deadline else inf
+    patience_s = max(participation.deadline_s, MOST_SILENCES * faults.silence_s) if has_deadline else inf
     return Crew(
         world.comm,
         faults.spares,

@@ -48,8 +48,10 @@ def _check_validation(**changes):
 def test_checks_of_the_next_model_that_fit_are_not_refused():
     assert _check_validation(comm__collective="node") == []
     assert _check_validation(aggregation__validation__most_drop="5", comm__collective="allreduce") == []
-    recompute = {"aggregation__validation__recompute": "true", "comm__collective": "secure_ring"}
-    assert _check_validation(faults__mode="survive", **recompute) == []
+    recompute = {"aggregation__validation__recompute": "true", "faults__mode": "survive"}
+    assert _check_validation(comm__collective="gather", **recompute) == []
+    stepping = {"aggregation__server__name": "adam", "comm__collective": "secure_ring"}
+    assert _check_validation(**stepping, **recompute) == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,15 @@ def test_checks_of_the_next_model_that_fit_are_not_refused():
     [
         ("allreduce, tree or gather or secure_ring", {"aggregation__validation__most_drop": "5"}),
         ("mode = independent", {"aggregation__validation__most_drop": "5", "mode": "independent"}),
-        ("faults.mode to", {"aggregation__validation__recompute": "true", "comm__collective": "tree"}),
+        ("faults.mode to", {"aggregation__validation__recompute": "true", "comm__collective": "gather"}),
+        (
+            "plain averaging",
+            {
+                "aggregation__validation__recompute": "true",
+                "comm__collective": "tree",
+                "faults__mode": "survive",
+            },
+        ),
         ("mirror", {"aggregation__validation__recompute": "true", "faults__mode": "survive"}),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 from mpi4py import MPI
 
 from fdrl_mpi.comm.membership import Change, Minority
-from fdrl_mpi.comm.post import GOODBYE, JOIN, Letter, Lost, Post
+from fdrl_mpi.comm.post import GOODBYE, JOIN, MIRROR, Letter, Lost, Post
 from fdrl_mpi.comm.watched import CONTEXTS, WatchedComm
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.process import RESUMABLE
@@ -117,6 +117,7 @@ class Crew:
         """
         suspects = lost.suspects
         while True:
+            self.post.give_up_open()
             old = self.view
             change = Change(
                 self.post, self._views, round, hosted, self.num_agents, suspects, self._patience_s,
@@ -173,7 +174,9 @@ class Crew:
         clock = self.post.clock
         looked_s = clock.now_s()
         while True:
-            while (letter := self.post.take("mirror", GOODBYE)) is not None:
+            while (letter := self.post.take(MIRROR, GOODBYE)) is not None:
+                if letter.kind == GOODBYE and letter.number < self.view.number:
+                    continue  # of one that had lost its majority
                 if letter.kind == GOODBYE:
                     return int(letter.body.get("status", RESUMABLE))
                 keep_letter(letter)

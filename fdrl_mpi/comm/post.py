@@ -85,6 +85,8 @@ class Post:
     hosts : list of str
     letters : list of Letter
         What has arrived and was not taken.
+    open : list of WatchedRequest
+        Of this view; some may be done.
     on_message : callable
         Called after each message of a round that this rank has sent or received.
     clock : WaitingClock
@@ -100,6 +102,7 @@ class Post:
         self._pulse = Pulse(comm, PULSE_SHARE * silence_s) if len(set(self.hosts)) > 1 else None
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
+        self.open: list[Any] = []
         self.on_message: Callable[[], None] = lambda: None
         self.clock = WaitingClock()
         self._stopped_since_s: dict[int, float] = {}
@@ -198,12 +201,15 @@ class Post:
         return host == self.hosts[self.rank] and bool(started)
 
     def effort(self, rank: int) -> int:
-        """Give a number that changes from look to look while a process of this host works; 0 for others.
+        """Give a number that changes from look to look while a process works.
 
-        That is while it uses the processor, or waits for it or for a disk.
+        On this host that is while it uses the processor, or waits for it or for a disk; on another one while
+        it answers questions.
         """
+        if not self._is_near(rank):
+            return 0 if self._pulse is None else self._pulse.num_answers(rank)
         pid = self._processes[rank][1]
-        fields = _stat(pid, f"task/{pid}/") if self._is_near(rank) else []  # other threads send heartbeats
+        fields = _stat(pid, f"task/{pid}/")  # of its main thread: another one answers questions
         if not fields:
             return 0
         self._busy_looks[rank] += fields[0] in ("R", "D")
@@ -215,6 +221,12 @@ class Post:
         if host == self.hosts[self.rank] and rank != self.rank and _started(pid) == started:
             with suppress(ProcessLookupError):
                 os.kill(pid, 9)
+
+    def give_up_open(self) -> None:
+        """Wait no longer for any message of this view; no late one may find its buffer gone."""
+        for request in self.open:
+            request.give_up()
+        self.open.clear()
 
     def bury(self, request: MPI.Request, buffer: Any) -> None:
         """Keep a buffer until no late message can reach it any more."""

@@ -1,5 +1,6 @@
 """Whether ranks on other hosts are there: questions that a thread answers, whatever its rank is busy with."""
 
+from collections import Counter
 from collections.abc import Iterator
 from threading import Event, Thread
 
@@ -35,6 +36,7 @@ class Pulse:
         self._comm, self._limit_s = comm.Dup(), limit_s
         self._open: dict[int, float] = {}  # since when a rank owes an answer
         self._heard: dict[int, float] = {}
+        self._num_answers: Counter[int] = Counter()
         self._asked: set[int] = set()
         self._leaving: list[MPI.Request] = []
         self._clock = WaitingClock()
@@ -50,6 +52,10 @@ class Pulse:
             self._open[rank] = now
         return now - self._open.get(rank, now) > self._limit_s
 
+    def num_answers(self, rank: int) -> int:
+        """Count the answers of a rank."""
+        return self._num_answers[rank]
+
     def close(self) -> None:
         """Answer no more: MPI is about to end."""
         self._is_over.set()
@@ -64,6 +70,7 @@ class Pulse:
                 else:
                     self._asked.discard(rank)
                     self._heard[rank] = self._now_s
+                    self._num_answers[rank] += 1
                     self._open.pop(rank, None)
             for rank in self._open.keys() - self._asked:
                 self._asked.add(rank)

@@ -22,6 +22,8 @@ from fdrl_mpi.comm.post import ALARM, CALL, LOOK_EVERY_S, VIEW, Lost, Post
 SPINS = 200
 """Tests of a message before a waiting rank begins to sleep between them."""
 LONGEST_PAUSE_S, LONGEST_PATIENT_PAUSE_S = 2e-4, 2e-3
+MOST_OPEN = 1024
+"""Requests that are kept before those that are done are forgotten."""
 MOST_SILENCES = 10
 """After so many times the allowed silence a rank that works, but does not answer, is lost."""
 RING_BYTES = 2**16
@@ -66,8 +68,10 @@ class WatchedRequest:
                 self.was_done = True
                 self.comm.post.dead.add(self.peer)
                 raise Lost(f"rank {self.peer} is dead ({error})", {self.peer}) from error
-            if self.was_done and self._is_receive:
-                self.comm.post.on_message()
+            if self.was_done:
+                self._buffer = None
+                if self._is_receive:
+                    self.comm.post.on_message()
         return self.was_done
 
     def Wait(self) -> None:
@@ -118,11 +122,19 @@ class WatchedComm:
         """Send; a dead receiver shows when the request is waited for."""
         request = self.post.data.Isend(buffer, self._ranks[dest], self._first_tag + tag)
         self.post.on_message()
-        return WatchedRequest(self, request, self._ranks[dest], buffer, is_receive=False)
+        return self._watch(WatchedRequest(self, request, self._ranks[dest], buffer, is_receive=False))
 
     def Irecv(self, buffer: Any, source: int, tag: int = 0) -> WatchedRequest:
         request = self.post.data.Irecv(buffer, self._ranks[source], self._first_tag + tag)
-        return WatchedRequest(self, request, self._ranks[source], buffer, is_receive=True)
+        return self._watch(WatchedRequest(self, request, self._ranks[source], buffer, is_receive=True))
+
+    def _watch(self, request: WatchedRequest) -> WatchedRequest:
+        """Keep a request, and with it its buffer, for as long as a message may use it."""
+        open_ones = self.post.open
+        open_ones.append(request)
+        if len(open_ones) > MOST_OPEN:
+            open_ones[:] = [one for one in open_ones if not one.was_done]
+        return request
 
     def Send(self, buffer: Any, dest: int, tag: int = 0) -> None:
         self.Isend(buffer, dest, tag).Wait()
@@ -143,20 +155,16 @@ class WatchedComm:
         meanwhile : callable, optional
             Does a slice of other work, and says whether there was any. Who has it sleeps longer.
         limit_s : float, optional
-            How long the other ends may be silent, if not `silence_s`.
+            How long the other ends may be silent, if not `silence_s`. It counts once half of them have come.
 
         Raises
         ------
         Lost
         """
         pending, vigil = list(requests), Vigil(self, self._silence_s, meanwhile, limit_s or None)
-        try:
-            while pending := [request for request in pending if not request.is_done()]:
-                vigil.go_on([request.peer for request in pending])
-        except Lost:
-            for request in requests:
-                request.give_up()
-            raise
+        while pending := [request for request in pending if not request.is_done()]:
+            is_due = not limit_s or 2 * len(pending) <= len(requests)
+            vigil.go_on([request.peer for request in pending], is_due)
 
     def wait_some(self, requests: Sequence[WatchedRequest]) -> list[int] | None:
         """Wait for at least one message; return the numbers of those that came, None if none was due."""
@@ -372,8 +380,8 @@ class Vigil:
         self._spins, self._pause_s = 0, 0.0
         self._begun_s = self._looked_s = 0.0
 
-    def go_on(self, peers: Sequence[int]) -> None:
-        """Pass a moment.
+    def go_on(self, peers: Sequence[int], is_due: bool = True) -> None:
+        """Pass a moment; while nothing `is_due`, nobody is given up for being late.
 
         Raises
         ------
@@ -383,15 +391,15 @@ class Vigil:
         self._spins += 1
         if self._meanwhile is not None and self._meanwhile():
             self._comm.post.clock.note_work()
-            self._look_around(peers)
+            self._look_around(peers, is_due)
             return
         if self._meanwhile is None and self._spins < SPINS:
             return
-        self._look_around(peers)
+        self._look_around(peers, is_due)
         time.sleep(self._pause_s)
         self._pause_s = min(self._pause_s + 1e-5, self._longest_pause_s)
 
-    def _look_around(self, peers: Sequence[int]) -> None:
+    def _look_around(self, peers: Sequence[int], is_due: bool) -> None:
         comm, now = self._comm, self._comm.post.clock.now_s()
         comm.check_letters()
         if not self._begun_s:
@@ -402,7 +410,7 @@ class Vigil:
         if halted := [peer for peer in peers if comm.post.is_halted(peer)]:
             raise Lost(f"rank {', '.join(map(str, halted))} stopped, gone or out of reach", halted)
         limit_s = self._silence_s if self._limit_s is None else self._limit_s
-        if silent := [peer for peer in peers if self._silent_s(peer, now) > limit_s]:
+        if is_due and (silent := [peer for peer in peers if self._silent_s(peer, now) > limit_s]):
             raise Lost(f"rank {', '.join(map(str, silent))} silent for {limit_s:g} s", silent)
 
     def _silent_s(self, peer: int, now: float) -> float:

@@ -74,16 +74,19 @@ class Reflection:
         Of the server's step, after that round.
     counted : dict
         Weights of the agents in that round, by id.
+    view : int
+        Number of the view in which it was made.
     """
 
     def __init__(self) -> None:
-        self.round, self.params, self.server = 0, np.zeros(0, np.float32), State()
+        self.round, self.params, self.server, self.view = 0, np.zeros(0, np.float32), State(), -1
         self.counted: dict[int, float] = {}
         self._changes: list[tuple[str, int, Row]] = []
 
-    def keep(self, state: Mirrored) -> None:
+    def keep(self, state: Mirrored, view: int) -> None:
         """Take a model before it is published."""
         self.round, self.params, self.server, self.counted = state
+        self.view = view
 
     def keep_letter(self, letter: Letter) -> None:
         """Take a change of the record; what the root has written needs not be kept."""
@@ -126,11 +129,11 @@ def make_mirror(
 
     def give(round: int, params: FloatVector) -> None:
         if crew.rank == crew.view.root:
-            state = (round, params.copy(), parts.server.get_state(), parts.counted[round])
+            state = (round, params.copy(), parts.server.get_state(), parts.counted.get(round, {}))
             everyone.send_object(state, number)
-            reflection.keep(state)  # from here on the round counts, whoever is lost before it is published
+            reflection.keep(state, crew.view.number)  # from here on the round counts, published or not
         elif crew.rank == mirror:
-            reflection.keep(everyone.receive_object(0))
+            reflection.keep(everyone.receive_object(0), crew.view.number)
 
     return give
 
@@ -143,9 +146,12 @@ def make_recheck(crew: Crew, parts: Parts) -> Check | None:
     everyone, number = crew.everyone, crew.view.members.index(mirror)
 
     def check(base: FloatVector, params: FloatVector, received: Received | None) -> str:
-        if crew.rank == mirror:
-            answer(crew, everyone.receive_object(0))
-        if received is None or parts.server_before is None:
+        if crew.rank == mirror and (asked := everyone.receive_object(0)) is not None:
+            answer(crew, asked)
+        if crew.rank != crew.view.root:
+            return ""
+        if received is None or parts.server_before is None:  # an exchange that was given up
+            everyone.send_object(None, number)
             return ""
         evidence = Evidence.collect(parts.aggregator, parts.server, parts.server_before, base, received)
         everyone.send_object(evidence, number)

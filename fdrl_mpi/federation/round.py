@@ -102,7 +102,9 @@ class Outcome:
     loss : str
         Why there is no next model; empty if there is one, or if nobody has trained.
     refusal : str
-        Why the next model was not taken, so that the last one stays; empty if it was.
+        Why the next model was refused, so that the last one stays; empty if it was not.
+    is_taken : bool
+        Whether there is a next model: not where it was refused, a secure sum was given up, or nobody trained.
     num_stopping : int
         Ranks that were asked to stop.
     """
@@ -112,6 +114,7 @@ class Outcome:
     total_weight: float
     loss: str
     refusal: str
+    is_taken: bool
     num_stopping: int
 
 
@@ -153,8 +156,8 @@ def federated_round(
         loss, refusal = "no agent's update was finite" if is_lost else "", ""
         _note(parts, round, weights)
 
+    params = models[0]
     if weights.any():
-        params = models[0]
         with clock.phase("encode"):
             collective.encode(models, own_weights, weights)
         come_to(round, "exchange")
@@ -166,17 +169,23 @@ def federated_round(
         come_to(round, "after_exchange", None if received is None else params)
         if refusal := _refused(parts, models[0], params, received):
             params = _taken_back(parts, models[0], received)
-        come_to(round, "mirror")
-        if parts.mirror is not None:
-            parts.mirror(round, params)
+        if refusal or (world.is_root and received is None):
+            parts.counted[round] = {}  # before the mirror hears of it
+    come_to(round, "mirror")
+    if parts.mirror is not None:
+        parts.mirror(round, params)
+    is_taken = False
+    if weights.any():
         come_to(round, "publish")
         with clock.phase("exchange"):
             published = collective.publish(params)
-        if published is not models and not refusal:
+        is_taken, models = published is not models and not refusal, published
+        if is_taken:
             _accept(parts, mine)
-        models = published
+        else:
+            parts.counted[round] = {}
     parts.kept, parts.server_before = {}, None
-    return Outcome(models, mine, float(weights.sum()), loss, refusal, num_stopping)
+    return Outcome(models, mine, float(weights.sum()), loss, refusal, is_taken, num_stopping)
 
 
 def _bring(parts: Parts, models: Models, budgets: Mapping[int, Budget]) -> list[Contribution]:

@@ -112,7 +112,7 @@ def root_row(
         "root_sent_messages": traffic.sent_messages,
         "root_received_messages": traffic.received_messages,
         "total_weight": outcome.total_weight,
-        "refused": bool(outcome.refusal),
+        "refused": outcome.total_weight > 0.0 and not outcome.is_taken,
         "model_norm": sqrt(float(np.dot(params, params))) if has_global_model else nan,
         "consensus_distance": sqrt(float(np.square(agents["distance_to_mean"]).mean())),
         "round_s": round_s,

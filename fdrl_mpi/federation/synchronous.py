@@ -226,17 +226,20 @@ class SynchronousRun:
                 break
         self._background.finish()
         self._write_record()
-        if round > start.round and not self._is_saved:
+        if not self._is_saved:
             outcome_name, reason = "failed", f"{reason}, but the state was not saved: see the warnings"
         evaluated_round, returns = self._newest
         last = returns if evaluated_round == round else None
         return End(outcome_name, round, reason, last, self._exact, self._wall_s)
 
-    def regroup(self, parts: Parts, evaluations: Evaluations, record: Record, wall_s: float) -> None:
+    def note_time(self, wall_s: float) -> None:
+        """Learn how long the run had trained, from its record."""
+        self._wall_s = max(self._wall_s, wall_s)
+
+    def regroup(self, parts: Parts, evaluations: Evaluations) -> None:
         """Go on with other ranks: the next `go` begins with them."""
         parts.clock = self.parts.clock
-        self.parts, self.record, self._own_evaluations = parts, record, evaluations.own
-        self._wall_s = max(self._wall_s, wall_s)
+        self.parts, self._own_evaluations, self._num_refused = parts, evaluations.own, 0
         if (evaluations.published is None) != (self._background.evaluation is None):
             self._background = BackgroundEvaluation(
                 evaluations.published, parts.clock, self._record_evaluation
@@ -272,7 +275,7 @@ class SynchronousRun:
         for agent in [agent for agent in counted if np.isnan(columns["present"][agent - 1])]:
             columns["present"][agent - 1], columns["rejected"][agent - 1] = 1.0, 0.0
             columns["weight"][agent - 1] = nan if hides_updates else counted[agent]
-        self.record.append(round, {**columns, "end_wall_s": self._wall_s})
+        self.record.append(round, {**columns, "refused": float(not counted), "end_wall_s": self._wall_s})
 
     def _round(self, round: int, models: Models) -> Outcome:
         plan = self._plan

@@ -42,6 +42,7 @@ class Validation:
         if self._evaluation is None:
             return ""
         last, next = self._play(base), self._play(params)
+        self._played = [(base.copy(), last), (params.copy(), next)]
         drop = last - next
         allowed = max(self._most_drop, STANDARD_ERRORS * drop.std() / sqrt(len(drop)))
         if drop.mean() <= allowed:
@@ -57,9 +58,7 @@ class Validation:
         for known, returns in self._played:
             if np.array_equal(known, params):
                 return returns
-        returns = self._evaluation.run(self._whole(params)).returns
-        self._played = [*self._played[-1:], (params.copy(), returns)]
-        return returns
+        return self._evaluation.run(self._whole(params)).returns
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("root_sent_messages", _ROUND, "1", "messages with models the root sent"),
     Variable("root_received_messages", _ROUND, "1", "messages with models the root received"),
     Variable("total_weight", _ROUND, "1", "sum of the agents' weights; 0 leaves the model unchanged"),
-    Variable("refused", _ROUND, "1", "1 where the next model was not taken, so that the last one stayed"),
+    Variable("refused", _ROUND, "1", "1 where there were updates, but no next model"),
     Variable("server_episodes", _ROUND, "episodes", "episodes the root played for its own step"),
     Variable("server_env_steps", _ROUND, "steps", "environment steps of these"),
     Variable("model_norm", _ROUND, "1", "L2 norm of the published model; NaN where there is none"),

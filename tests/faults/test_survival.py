@@ -167,11 +167,13 @@ def test_a_learnt_deadline_leaves_out_who_is_far_slower_than_the_others_were(tmp
 
 
 @pytest.mark.parametrize("spares", ["0", "1"])
-@pytest.mark.parametrize("collective", ["tree", "gather", "secure_ring"])
-def test_a_model_that_the_mirror_cannot_make_again_is_not_taken(tmp_path, collective, spares):
+@pytest.mark.parametrize(
+    ("collective", "server"), [("tree", "adam"), ("gather", "average"), ("secure_ring", "momentum")]
+)
+def test_a_model_that_the_mirror_cannot_make_again_is_not_taken(tmp_path, collective, server, spares):
     """A bit of the new model flips on the root: the round leaves the model of the one before."""
     faults = "rank=0,round=4,phase=after_exchange,action=corrupt"
-    settings = {"comm__collective": collective, "faults__spares": spares, "aggregation__server__name": "adam"}
+    settings = {"comm__collective": collective, "faults__spares": spares, "aggregation__server__name": server}
     ending = play(tmp_path, faults, aggregation__validation__recompute="true", **settings)
     assert ending.is_right, ending
     assert "makes another model of the same updates" in ending.output
@@ -183,11 +185,66 @@ def test_a_model_that_the_mirror_cannot_make_again_is_not_taken(tmp_path, collec
     ]
 
 
-def test_a_mirror_that_dies_while_it_makes_a_model_again_is_replaced(tmp_path):
-    faults = "rank=6,round=0,phase=start,action=kill,delay_s=1"
-    settings = {"comm__collective": "tree", "aggregation__validation__recompute": "true", "rounds": "300"}
+def test_a_root_that_dies_in_a_round_whose_model_is_refused_takes_nothing_with_it(tmp_path):
+    """The round counts as refused also where the one that goes on completes its row."""
+    faults = "rank=0,round=4,phase=after_exchange,action=corrupt;rank=0,round=4,phase=publish,action=kill"
+    settings = {"comm__collective": "gather", "aggregation__validation__recompute": "true"}
+    ending = play(tmp_path, faults, **settings)
+    assert ending.is_right, ending
+    assert [entry["agents"] for entry in ending.verdict["took_part"]] == [
+        [1, 2, 3, 4, 5],
+        [],
+        [1, 2, 3, 4, 5],
+    ]
+
+
+def test_a_mirror_that_dies_while_models_are_made_again_is_replaced(tmp_path):
+    faults = "rank=6,round=4,phase=mirror,action=kill"
+    settings = {"comm__collective": "gather", "aggregation__validation__recompute": "true"}
+    ending = play(tmp_path, faults, **settings)
+    assert ending.is_right, ending
+    assert [failure["lost_ranks"] for failure in ending.verdict["failures"]] == [[6]]
+
+
+def test_where_mirror_and_root_are_lost_together_the_server_goes_on_with_its_saved_state(tmp_path):
+    """The mirror dies right after the checkpoint's round, and the root before anybody has noticed."""
+    faults = "rank=6,round=4,phase=mirror,action=kill;rank=0,round=5,phase=before_train,action=kill"
+    settings = {"aggregation__server__name": "adam", "comm__collective": "tree"}
+    ending = play(tmp_path, faults, **settings)
+    assert ending.is_right, ending
+    assert [failure["lost_ranks"] for failure in ending.verdict["failures"]] == [[0, 6]]
+    assert "the server goes on with its state of round 4" in ending.output
+
+
+def test_a_new_mirror_has_the_state_of_the_server_at_once(tmp_path):
+    """An agent that mirrors dies; the next one has never heard of the state when the root dies, too."""
+    faults = "rank=1,round=5,phase=before_train,action=kill;rank=0,round=5,phase=exchange,action=kill"
+    settings = {"aggregation__server__name": "adam", "comm__collective": "tree", "faults__spares": "0"}
     ending = play(tmp_path, faults, checkpoint__every="1000", **settings)
     assert ending.is_right, ending
+    assert [failure["lost_ranks"] for failure in ending.verdict["failures"]] == [[1], [0]]
+
+
+def test_a_root_and_then_its_successor_die_before_the_run_goes_on(tmp_path):
+    """Whoever took the next model before the second loss keeps it, and trains once for the round after it."""
+    faults = "rank=0,round=4,phase=publish,action=kill;rank=6,round=5,phase=recovery,action=kill"
+    settings = {"comm__collective": "tree", "faults__spares": "2"}
+    ending = play(tmp_path, faults, num_ranks=8, **settings)
+    assert ending.is_right, ending
+
+
+def test_a_run_whose_root_dies_while_it_evaluates_the_last_model_has_a_verdict(tmp_path):
+    faults = f"rank=0,round={ROUNDS},phase=checkpoint,action=kill,delay_s=0.02"
+    ending = play(tmp_path, faults, evaluation__episodes="64")
+    assert ending.is_right, ending
+
+
+def test_a_deadline_that_most_agents_miss_ends_nothing(tmp_path):
+    """It counts once half of the agents have come; those that are late are left out, and come back."""
+    settings = {"participation__deadline_s": "0.001", "learner__budget": "1024"}
+    ending = play(tmp_path, "", **settings)
+    assert ending.verdict["outcome"] == "finished", ending
+    assert all(len(entry["agents"]) >= 2 for entry in ending.verdict["took_part"])
 
 
 def test_what_a_refused_round_took_back_outlives_the_root(tmp_path):

@@ -18,6 +18,7 @@ class Alone:
     """A world of the root and one agent, in one process."""
 
     agents, all_agents, placement = (1,), (1,), SimpleNamespace(agents_per_rank=1)
+    is_root = False
 
     def meet(self, ballot, meanwhile, limit_s):
         return np.stack([np.zeros_like(ballot), ballot])
