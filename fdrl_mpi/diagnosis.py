@@ -24,6 +24,7 @@ OPTIONAL = {
     "report": "pictures",
     "export": "policies for others",
     "envs": "LunarLander",
+    "trackers": "numbers for others",
 }
 OLDEST_PYTHON = (3, 11)
 MIB = 2**20

@@ -11,11 +11,8 @@ from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 
-from fdrl_mpi.process import REFUSED
+from fdrl_mpi.process import LEFT, REFUSED
 from fdrl_mpi.record.run_directory import RunDirectory
-
-LEFT = 130
-"""Exit status where the view was left before the run had ended, as a shell gives it after Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
