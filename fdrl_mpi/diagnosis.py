@@ -25,6 +25,7 @@ OPTIONAL = {
     "export": "policies for others",
     "envs": "LunarLander, grid worlds, driving",
     "mujoco": "Hopper and its kin",
+    "trackers": "numbers for others",
 }
 OLDEST_PYTHON = (3, 11)
 MIB = 2**20

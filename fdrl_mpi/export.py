@@ -1,4 +1,4 @@
-"""Write a trained policy for other programs: the global one, or an agent's own one."""
+"""Write a run for other programs: a policy, the global one or an agent's own, or with --to its numbers."""
 
 import argparse
 import json
@@ -6,23 +6,32 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdrl_mpi import __version__
 from fdrl_mpi.config_file import ConfigError
-from fdrl_mpi.process import REFUSED, prepare_process
+from fdrl_mpi.process import LEFT, REFUSED, prepare_process
 
 if TYPE_CHECKING:
     from fdrl_mpi.arrays import FloatMatrix, FloatVector
     from fdrl_mpi.envs.vector import VectorEnv
+    from fdrl_mpi.reporting.runs import Run
     from fdrl_mpi.rl.hyperparameters import LearnerConfig
     from fdrl_mpi.rl.model import Model
     from fdrl_mpi.steps import ActionSpec
     from fdrl_mpi.trained_run import TrainedRun
 
 SCHEMA = "fdrl_mpi-policy-1"
+FORMAT = "safetensors"
+TRACKERS = {
+    "csv": ("", ""),
+    "tensorboard": ("tensorboard", "tensorboard --logdir {folder}"),
+    "wandb": ("wandb", "nothing has been sent; to do so: wandb sync {paths[0]}"),
+    "mlflow": ("mlflow", "mlflow ui --backend-store-uri sqlite:///{paths[0]}"),
+}
+"""What numbers can be written for: the library that it takes, and how to see them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export what the command line asks for; return the exit status."""
     options = _parse(argv)
     prepare_process()
+    return _export_policy(options) if options.to is None else _export_numbers(options)
+
+
+def _export_policy(options: argparse.Namespace) -> int:
     from fdrl_mpi.trained_run import load_trained_run
 
     try:
@@ -53,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         policy = trained_policy(run, options.agent)
         paths = write_policy(policy, options.out or run.directory.exported, formats)
     except (ConfigError, OSError, ValueError) as error:
-        print(f"fdrl_mpi.export: {error}", file=sys.stderr)
-        return REFUSED
+        return _refuse(str(error))
     for damage in run.damage:
         print(f"{damage}\n    round {run.round} is used", file=sys.stderr)
     print("\n".join(map(str, paths)))
@@ -76,11 +88,102 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--format",
         choices=[*WRITERS, "both"],
-        default="safetensors",
+        default=FORMAT,
         help="of the tensors (default: safetensors); a description in JSON is always written",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: RUN/exported)")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--to",
+        choices=list(TRACKERS),
+        help="write the numbers of all rounds instead, as tables or for a tracker, on this disk; trackers "
+        "get curves of single agents where there are 64 at most",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="with --to tensorboard: write what a run records until it ends, and end with its exit status",
+    )
+    parser.add_argument(
+        "--every",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="time between two looks at a run that is followed (default: 5)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to write to (default: RUN/exported, of numbers a folder in it)",
+    )
+    options = parser.parse_args(argv)
+    if options.to and (options.agent, options.round, options.format) != (None, None, FORMAT):
+        parser.error("--agent, --round and --format are for a policy, --to is for the numbers of all rounds")
+    if options.follow and options.to != "tensorboard":
+        parser.error("--follow needs --to tensorboard, the only one that shows a run while it grows")
+    return options
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.0 < seconds < inf:
+        raise ValueError(text)
+    return seconds
+
+
+def _export_numbers(options: argparse.Namespace) -> int:
+    """Write the record of a run as `options.to` wants it; return the exit status."""
+    from fdrl_mpi.reporting.runs import load_run
+
+    library, remark = TRACKERS[options.to]
+    if library and find_spec(library) is None:
+        return _refuse(f"the library {library} is not installed\n    pip install {library}")
+    folder = options.out or Path(options.run) / "exported" / options.to
+    try:
+        if options.follow:
+            return _follow(options, folder)
+        run = load_run(options.run)
+        paths = _writer(options.to)(run, folder)
+    except (OSError, ValueError) as error:
+        return _refuse(str(error))
+    print("\n".join(map(str, paths)))
+    if remark:
+        print(remark.format(folder=folder, paths=paths), file=sys.stderr)
+    return 0
+
+
+def _writer(name: str) -> "Callable[[Run, Path], list[Path]]":
+    """Load what writes numbers, and the library that it takes."""
+    if name == "csv":
+        from fdrl_mpi.trackers.csv_tables import write_tables
+
+        return write_tables
+    if name == "tensorboard":
+        from fdrl_mpi.trackers.tensorboard_events import write_events
+
+        return write_events
+    if name == "wandb":
+        from fdrl_mpi.trackers.wandb_offline import write_offline_run
+
+        return write_offline_run
+    from fdrl_mpi.trackers.mlflow_store import write_store
+
+    return write_store
+
+
+def _follow(options: argparse.Namespace, folder: Path) -> int:
+    """Keep event files up to date while a run goes on."""
+    from fdrl_mpi.trackers.tensorboard_events import follow_events
+
+    print(TRACKERS[options.to][1].format(folder=folder), file=sys.stderr)
+    try:
+        return follow_events(Path(options.run), folder, options.every)
+    except KeyboardInterrupt:
+        return LEFT
+
+
+def _refuse(reason: str) -> int:
+    print(f"fdrl_mpi.export: {reason}", file=sys.stderr)
+    return REFUSED
 
 
 def chosen_formats(name: str) -> list[str]:

@@ -6,6 +6,9 @@ import re
 FAILED, REFUSED, RESUMABLE = 1, 2, 85
 """Exit statuses: an error; nothing was begun; asked to stop by a signal, and can be resumed."""
 
+LEFT = 130
+"""Exit status of a command that watched a run and was left before the run had ended, as after Ctrl-C."""
+
 EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority": RESUMABLE}
 """Exit status by the outcome in the verdict."""
 

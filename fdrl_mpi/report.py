@@ -1,21 +1,25 @@
-"""Make a page with figures and tables of one run, or of several runs side by side.
+"""Make a page with figures and tables of one run, or of several side by side; or follow one in the terminal.
 
 A run may still be going on; nothing in its record is touched.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
-from fdrl_mpi.process import REFUSED
+from fdrl_mpi.process import LEFT, REFUSED
 from fdrl_mpi.record.run_directory import RunDirectory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report and print what was written; return the exit status, 2 after a refusal."""
+    """Write the report and print what was written, or follow; return the exit status, 2 after a refusal."""
     options = _parse(argv)
+    if options.follow:
+        return _follow(options)
     if find_spec("matplotlib") is None:
         return _refuse('the figures need matplotlib: pip install "fdrl-mpi[report]"')
     from fdrl_mpi.reporting.page import write_report
@@ -44,7 +48,41 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="page to write, with a folder `figures` beside it (default: report.html in the first RUN)",
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="show in the terminal how RUN gets on, until it ends with its status; it need not have begun",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=_seconds,
+        default=2.0,
+        help="time between two looks at a run that is followed (default: 2)",
+    )
+    options = parser.parse_args(argv)
+    if options.follow and (len(options.runs) > 1 or options.out is not None):
+        parser.error("--follow shows one RUN, and writes no file")
+    return options
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.0 < seconds < inf:
+        raise ValueError(text)
+    return seconds
+
+
+def _follow(options: argparse.Namespace) -> int:
+    from fdrl_mpi.reporting.follow import follow
+
+    try:
+        return follow(options.runs[0], options.every, sys.stdout)
+    except KeyboardInterrupt:
+        return LEFT
+    except BrokenPipeError:  # nobody reads any more; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return LEFT
 
 
 def _refuse(reason: str) -> int:

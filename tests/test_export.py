@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.streams import stream
 from fdrl_mpi.trained_run import load_trained_run
 
+MakeRun = Callable[..., Path]
+TABLES = ("rounds", "agents", "worlds", "variables")
 CARTPOLE = Config(learner=PPOConfig(network=NetworkConfig(hidden=(5, 3))))
 PENDULUM = Config(
     environment=EnvironmentConfig(id="Pendulum-v1", heterogeneity={}),
@@ -371,3 +374,45 @@ def test_paths_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out.splitlines()
     assert printed == [str(path / "exported" / name) for name in ("policy.safetensors", "policy.json")]
     assert all(Path(line).is_file() for line in printed)
+
+
+def test_numbers_are_written_beside_the_policy(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run()
+    assert main([str(run), "--to", "csv"]) == 0
+    written = capsys.readouterr().out.splitlines()
+    assert written == [str(run / "exported" / "csv" / f"{name}.csv") for name in TABLES]
+    assert all(Path(path).is_file() for path in written)
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb", "mlflow"])
+def test_a_missing_tracker_is_named_with_its_remedy(
+    make_run: MakeRun, tracker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fdrl_mpi.export.find_spec", lambda name: None)
+    run = make_run()
+    assert main([str(run), "--to", tracker]) == 2
+    assert f"{tracker} is not installed\n    pip install {tracker}\n" in capsys.readouterr().err
+    assert not (run / "exported").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--to", "csv", "--agent", "1"], "--agent, --round and --format are for a policy"),
+        (["--to", "csv", "--format", "torch"], "--agent, --round and --format are for a policy"),
+        (["--to", "csv", "--follow"], "--follow needs --to tensorboard"),
+        (["--follow"], "--follow needs --to tensorboard"),
+        (["--to", "tensorboard", "--follow", "--every", "-1"], "--every"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", *words])
+    assert reason in capsys.readouterr().err
+
+
+def test_numbers_of_no_run_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "absent"), "--to", "csv"]) == 2
+    assert "there is no such run directory" in capsys.readouterr().err

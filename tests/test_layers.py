@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "starting": "comm",
     "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",
-    "export": "build_agent config_file envs record rl trained_run",
+    "export": "build_agent config_file envs record reporting.runs rl trackers trained_run",
     "reproduce": "comm logs published starting",
     "published": ("comm config config_file envs federation record rl session trained_run"),
     "doctor": "diagnosis inspection",
@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "schema": "config",
     "config": "envs.heterogeneity rl.hyperparameters",
     "progress": "federation",
+    "trackers": "record reporting",
     "reporting": "record",
     "logs": "",
     "launch_flags": "",
@@ -85,6 +86,9 @@ LIBRARIES = {
     "gymnasium": "envs",
     "matplotlib": "reporting",
     "safetensors": "export",
+    "tensorboard": "trackers.tensorboard_events",
+    "wandb": "trackers.wandb_offline",
+    "mlflow": "trackers.mlflow_store",
     "msgspec": "build command_line config config_file envs.heterogeneity rl.hyperparameters schema",
 }
 """Where each library is imported; anywhere else only for type checkers."""

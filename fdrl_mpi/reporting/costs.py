@@ -12,7 +12,13 @@ from matplotlib.ticker import PercentFormatter
 from fdrl_mpi.arrays import DoubleArray, IntVector
 from fdrl_mpi.record.metrics_file import Metrics
 from fdrl_mpi.reporting.runs import Run
-from fdrl_mpi.reporting.series import agent_phases, over_agents, share_outside_training, summarise
+from fdrl_mpi.reporting.series import (
+    agent_phases,
+    over_agents,
+    root_phases,
+    share_outside_training,
+    summarise,
+)
 from fdrl_mpi.reporting.style import (
     BLUE,
     DARK,
@@ -41,18 +47,6 @@ _PHASE_COLOURS = {
     "record": DARK,
     "checkpoint": GREY,
 }
-
-
-def root_phases(metrics: Metrics) -> dict[str, DoubleArray]:
-    """Give the seconds of each phase of the root, round by round."""
-    values = metrics.values
-    return {
-        "evaluate": values["evaluate_s"],
-        "aggregate": values["aggregate_s"],
-        "exchange": values["root_exchange_s"],
-        "record": values["record_s"],
-        "checkpoint": values["checkpoint_s"],
-    }
 
 
 def draw_phases(runs: Sequence[Run]) -> Figure:

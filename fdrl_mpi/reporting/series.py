@@ -15,6 +15,8 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 10.0, 90.0
 RETURN = "evaluation_return"
 ERRORS = ("table_error",)
 """Variables of which less is better."""
+RECENT = 20
+"""Rounds that tell how fast a run is now."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,31 @@ def moved_bytes(metrics: Metrics) -> DoubleArray:
 def agent_phases(metrics: Metrics) -> dict[str, DoubleArray]:
     """Give the seconds of each phase of a present agent, on average, round by round."""
     return {name: mean_of_present(metrics, f"{name}_s") for name in ("train", "wait", "encode", "exchange")}
+
+
+def root_phases(metrics: Metrics) -> dict[str, DoubleArray]:
+    """Give the seconds of each phase of the root, round by round."""
+    values = metrics.values
+    return {
+        "evaluate": values["evaluate_s"],
+        "aggregate": values["aggregate_s"],
+        "exchange": values["root_exchange_s"],
+        "record": values["record_s"],
+        "checkpoint": values["checkpoint_s"],
+    }
+
+
+def seconds_per_round(metrics: Metrics) -> float:
+    """Average the wall time of the last `RECENT` rounds; NaN where nothing is known."""
+    return _mean(metrics.values["round_s"][-RECENT:])
+
+
+def recent_rate(metrics: Metrics, amounts: DoubleArray) -> float:
+    """Divide what the last `RECENT` rounds did by their wall time; `amounts` has shape (R,)."""
+    round_s = metrics.values["round_s"][-RECENT:]
+    timed = ~np.isnan(round_s)
+    total_s = float(round_s[timed].sum())
+    return float(np.nansum(amounts[-RECENT:][timed])) / total_s if total_s > 0.0 else np.nan
 
 
 def share_outside_training(metrics: Metrics) -> DoubleArray:
