@@ -10,6 +10,11 @@ from typing import Literal, get_args
 Launcher = Literal["mpirun", "srun", "flux"]
 LAUNCHERS: tuple[str, ...] = get_args(Launcher)
 
+TOGETHER = ("--kill-on-bad-exit=0", "--wait=60")
+"""How srun ends ranks together: all of them when one ended 60 s ago. At once would be too early: the first
+that leaves with status 85 would cut off the others. Never would leave them in MPI_Init, waiting for one that
+did not get there. Who is lost later ends the others at once: SLURM's PMIx sees to that."""
+
 
 def tasks_per_host(environ: Mapping[str, str]) -> list[int]:
     """List how many ranks a job is to have on each of its hosts, from SLURM or PBS; empty outside of them."""
@@ -36,7 +41,7 @@ def launcher_words(launcher: str, ranks: int, environ: Mapping[str, str]) -> lis
     number = ["-n", str(ranks)] if ranks else []
     if launcher == "srun":
         interface = [] if environ.get("SLURM_MPI_TYPE") else ["--mpi=pmix"]
-        return ["srun", *interface, "--kill-on-bad-exit=1", *number]
+        return ["srun", *interface, *TOGETHER, *number]
     if launcher == "flux":
         return ["flux", "run", "-o", "pmi=pmix", *number]
     return ["mpirun", *number]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fdrl_mpi.batch_system import TOGETHER
 from fdrl_mpi.launch import Job, Options, command, main, parse
 from fdrl_mpi.launch_flags import FLAGS
 
@@ -61,7 +62,7 @@ def test_mpirun_in_a_batch_job_starts_its_tasks_and_counts_those_of_one_host(mon
 
 def test_srun_offers_pmix_unless_the_site_says_otherwise():
     by_srun = Options(launcher="srun")
-    assert command(by_srun, {}) == ["srun", "--mpi=pmix", "--kill-on-bad-exit=1"]
+    assert command(by_srun, {}) == ["srun", "--mpi=pmix", *TOGETHER]
     assert "--mpi=pmix" not in command(by_srun, {"SLURM_MPI_TYPE": "pmi2"})
     assert command(Options(5, "srun"), {})[-2:] == ["-n", "5"]
 
