@@ -27,7 +27,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 INSTALL = "apt-get install --no-install-recommends slurm-wlm munge libpmix2 libpmix-dev"
-PREFIX = "fdrlnode"
+PREFIX = f"fdrl{os.getpid()}n"
+"""Of the nodes' names: MPI's shared memory is named after host and job, and clusters at the same time count
+their jobs alike."""
 CORES, GPUS = 32, 2
 """What each node claims to have; the GPUs are null devices."""
 START_S, END_S = 60.0, 20.0

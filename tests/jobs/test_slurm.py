@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster import cluster, missing
+from cluster import PREFIX, cluster, missing
 
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
@@ -244,7 +244,7 @@ def test_doctor_sees_every_node_and_names_what_srun_offers(slurm: Slurm) -> None
     alone, inside = slurm.ask(*doctor), slurm.ask("srun", "--mpi=pmix", "-N2", "-n3", *doctor)
     assert "srun offers pmix" in alone.stdout
     assert "world size 3" in inside.stdout
-    assert "fdrlnode1" in inside.stdout
+    assert f"{PREFIX}1" in inside.stdout
     lone = slurm.ask("srun", "--mpi=pmi2", "-n2", *doctor)
     assert lone.returncode == 1
     assert "offers PMI-2" in lone.stdout
