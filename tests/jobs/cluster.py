@@ -30,6 +30,7 @@ INSTALL = "apt-get install --no-install-recommends slurm-wlm munge libpmix2 libp
 PREFIX = f"fdrl{os.getpid()}n"
 """Of the nodes' names: MPI's shared memory is named after host and job, and clusters at the same time count
 their jobs alike."""
+NEEDED = ("munged", "slurmctld", "slurmd", "srun", "setpriv", "unshare")
 CORES, GPUS = 32, 2
 """What each node claims to have; the GPUs are null devices."""
 START_S, END_S = 60.0, 20.0
@@ -84,7 +85,7 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "only root makes the namespaces of the nodes"
     _find_daemons()
-    if lacking := [name for name in ("munged", "slurmctld", "slurmd", "srun") if not shutil.which(name)]:
+    if lacking := [name for name in NEEDED if not shutil.which(name)]:
         return f"{', '.join(lacking)} not installed (Debian: {INSTALL})"
     tried = subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True, text=True)
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
@@ -99,6 +100,7 @@ def cluster(number: int = 2) -> Iterator[dict[str, str]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fdrl_slurm_")))
         folder.chmod(0o755)  # munge looks
         _write(folder, names)
+        stack.callback(_sweep)
         variables = {"SLURM_CONF": str(folder / "slurm.conf")}
         munge = ["--foreground", "--force", "--num-threads=2", f"--key-file={folder}/key"]
         munge += [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "log", "seed")]
@@ -219,6 +221,12 @@ def _cancel_all(variables: dict[str, str]) -> None:
     deadline = time.monotonic() + END_S
     while _ask(variables, "squeue", "-h") and time.monotonic() < deadline:
         time.sleep(0.2)
+
+
+def _sweep() -> None:
+    """Remove the shared memory of ranks that were killed."""
+    for path in Path("/dev/shm").glob(f"sm_segment.{PREFIX}*"):
+        path.unlink(missing_ok=True)
 
 
 def main() -> None:
