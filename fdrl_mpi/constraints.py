@@ -8,6 +8,7 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.constraints_faults import check_faults, check_validation
 from fdrl_mpi.constraints_learning import check_learning
 from fdrl_mpi.federation.participation import cohort_size
+from fdrl_mpi.pmi import check_singletons
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
 from fdrl_mpi.topology.ring import check_ring_degree
@@ -44,19 +45,11 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
 def _world(world_size: int, environ: Mapping[str, str]) -> Iterator[Problem]:
     if world_size > 1:
         return
-    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1:
-        yield Problem(
-            f"{tasks} SLURM tasks, but a world of one rank",
-            "srun started every task as an MPI job of its own",
-            "start with: srun --mpi=pmix python -m fdrl_mpi.train",
-        )
-    else:
-        yield Problem(
-            "a world of one rank",
-            "rank 0 aggregates and ranks 1 to K train, so there is no agent",
-            f"start with: {LAUNCH} (add --oversubscribe where ranks exceed cores)",
-        )
+    yield check_singletons(world_size, environ) or Problem(
+        "a world of one rank",
+        "rank 0 aggregates and ranks 1 to K train, so there is no agent",
+        f"start with: {LAUNCH} (add --oversubscribe where ranks exceed cores)",
+    )
 
 
 def _fan_out(config: Config) -> Iterator[Problem]:

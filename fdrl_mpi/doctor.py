@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fdrl_mpi.diagnosis import Finding, job_findings, process_findings
-from fdrl_mpi.inspection import inspect_job
+from fdrl_mpi.inspection import inspect_job, mpi_vendor
 from fdrl_mpi.process import launched_rank, prepare_process
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the findings at rank 0; return 1 there if one is a problem, else 0."""
     options = _parse(argv)
     prepare_process()
-    findings = process_findings()
+    findings = process_findings(mpi_vendor())
     if launched_rank() == 0 and not options.json:
         print(format_findings(findings), flush=True)  # before MPI starts, which may end the process
     job = inspect_job(options.dir)

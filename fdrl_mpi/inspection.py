@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fdrl_mpi.comm.library import LibraryFacts, describe, gather_at_root
+from fdrl_mpi.comm.library import LibraryFacts, describe, gather_at_root, name_library
 from fdrl_mpi.process import usable_cores
 
 DEFAULT_RANKS = 17
@@ -51,6 +51,14 @@ def inspect_job(directory: Path) -> Job:
     except (ImportError, RuntimeError) as error:
         return Job(None, str(error).splitlines()[0], [host])
     return Job(mpi, "", gather_at_root(host))
+
+
+def mpi_vendor() -> str:
+    """Name the maker of the MPI library without starting it; empty if there is none."""
+    try:
+        return name_library()
+    except (ImportError, RuntimeError):
+        return ""
 
 
 def inspect_host(directory: Path) -> HostFacts:

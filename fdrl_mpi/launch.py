@@ -1,8 +1,8 @@
-"""Start a run on this machine and see it through: ``python -m fdrl_mpi.launch [OPTION] TRAINING ARGUMENTS``.
+"""Start a run, here or in a batch job, and see it through: ``python -m fdrl_mpi.launch [OPTION] ARGUMENTS``.
 
 mpirun gets the flags that the configuration needs. Its exit status proves nothing after a failure, so the
 run's own verdict decides. mpirun gives its ranks 0.2 s to end after SIGINT or SIGTERM, too little to save:
-the ranks get SIGUSR1 instead; a second signal ends the run at once.
+the ranks get SIGUSR1 instead; a second signal ends the run at once. srun passes on what it gets.
 """
 
 import os
@@ -12,26 +12,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from fdrl_mpi.batch_system import LAUNCHERS, launcher_variables, launcher_words, requeue, tasks_per_host
 from fdrl_mpi.command_line import parse_train_arguments
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, read
 from fdrl_mpi.launch_flags import FLAGS
-from fdrl_mpi.process import EXIT_STATUS, FAILED, REFUSED, RUN_FILE_VARIABLE, usable_cores
+from fdrl_mpi.process import EXIT_STATUS, FAILED, REFUSED, RESUMABLE, RUN_FILE_VARIABLE, usable_cores
 from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.starting import missing_mpi
 
 USAGE = """\
-usage: python -m fdrl_mpi.launch [--ranks N] [--until-done] [--no-report] TRAINING ARGUMENTS
+usage: python -m fdrl_mpi.launch [OPTION ...] TRAINING ARGUMENTS
 
-  --ranks N      ranks to start: the root, those with agents, spares (default 17)
+  --ranks N      ranks to start: the root, those with agents, spares (default: a batch job's tasks, else 17)
+  --by LAUNCHER  mpirun (default), srun or flux
   --until-done   start again after a failure, for as long as the run gets further
+  --requeue      back into SLURM's queue when the run was asked to stop and has saved its state
   --no-report    leave the report out
 """
+DEFAULT_RANKS = 17
 QUESTIONS = ("--help", "-h", "--print-config", "--version")
 ORPHAN_S = 15.0
 """How long ranks may stay after the verdict: one that was stopped never ends by itself."""
@@ -44,8 +48,10 @@ FRUITLESS_STARTS = 3
 class Options:
     """What is asked of the launcher; the rest is for training."""
 
-    ranks: int = 17
+    ranks: int = 0
+    launcher: str = "mpirun"
     until_done: bool = False
+    requeue: bool = False
     report: bool = True
     training: tuple[str, ...] = ()
 
@@ -56,18 +62,26 @@ def parse(words: Sequence[str]) -> Options:
     Raises
     ------
     ValueError
-        If ``--ranks`` has no number.
+        If ``--ranks`` has no number, or ``--by`` no launcher.
     """
-    ranks, until_done, report, rest = 17, False, True, list(words)
-    while rest and rest[0] in ("--ranks", "--until-done", "--no-report"):
-        option = rest.pop(0)
-        if option == "--ranks":
-            if not rest or not rest[0].isdigit():
-                raise ValueError("--ranks needs a number, such as 17")
-            ranks = int(rest.pop(0))
-        until_done |= option == "--until-done"
-        report &= option != "--no-report"
-    return Options(ranks, until_done, report, tuple(rest))
+    options, rest = Options(), list(words)
+    while rest and rest[0] in ("--ranks", "--by", "--until-done", "--requeue", "--no-report"):
+        match rest.pop(0):
+            case "--ranks":
+                if not rest or not rest[0].isdigit():
+                    raise ValueError("--ranks needs a number, such as 17")
+                options = replace(options, ranks=int(rest.pop(0)))
+            case "--by":
+                if not rest or rest[0] not in LAUNCHERS:
+                    raise ValueError(f"--by needs one of {', '.join(LAUNCHERS)}")
+                options = replace(options, launcher=rest.pop(0))
+            case "--until-done":
+                options = replace(options, until_done=True)
+            case "--requeue":
+                options = replace(options, requeue=True)
+            case _:
+                options = replace(options, report=False)
+    return replace(options, training=tuple(rest))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(word in QUESTIONS for word in options.training):
         print(USAGE if {"--help", "-h"} & set(options.training) else "", end="", flush=True)
         return subprocess.run(program, check=False).returncode
-    if shutil.which("mpirun") is None:
-        print(missing_mpi("no mpirun on PATH"), file=sys.stderr)
+    if shutil.which(options.launcher) is None:
+        print(missing_mpi(f"no {options.launcher} on PATH"), file=sys.stderr)
         return REFUSED
     job = Job([*command(options, os.environ), *program])
     status = job.run()
@@ -92,15 +106,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         furthest = max(furthest, job.round)
         print(f"the run ended with status {status} after round {job.round}; starting again", flush=True)
         status = job.run()
+    if options.requeue and status == RESUMABLE:
+        refusal = requeue(os.environ)
+        print(f"not requeued: {refusal}" if refusal else "requeued to go on", flush=True)
     if options.report and status == 0 and job.directory is not None:
         subprocess.run([sys.executable, "-m", "fdrl_mpi.report", str(job.directory)], check=True)
         print(f"result: {job.directory}\nreport: {job.directory / 'report.html'}")
     return status
 
 
-def command(options: Options, environ: "os._Environ[str]") -> list[str]:
-    """Write the beginning of the command line: mpirun and what the configuration needs of it."""
-    words = ["mpirun", "-n", str(options.ranks)]
+def command(options: Options, environ: Mapping[str, str]) -> list[str]:
+    """Write the beginning of the command line: a launcher and what the configuration needs of it."""
+    tasks = tasks_per_host(environ)
+    if options.launcher != "mpirun":
+        return launcher_words(options.launcher, options.ranks, environ)
+    ranks = options.ranks or sum(tasks) or DEFAULT_RANKS
+    words = launcher_words(options.launcher, ranks, environ)
     try:
         arguments = parse_train_arguments(options.training)
         config = read(arguments.config_files, arguments.overrides)
@@ -108,7 +129,7 @@ def command(options: Options, environ: "os._Environ[str]") -> list[str]:
         config = Config()  # training says what is wrong with it
     if config.faults.mode == "survive":
         words += FLAGS.split()
-    if options.ranks > usable_cores() // _threads_per_core():
+    if min(ranks, max(tasks, default=ranks)) > usable_cores() // _threads_per_core():
         words += ["--oversubscribe", "--bind-to", "none"]
     return words
 
@@ -143,7 +164,7 @@ class Job:
         """Run to the end; return the status by the run's verdict, or mpirun's where there is none."""
         self.directory, self.round = None, -1
         with tempfile.NamedTemporaryFile(prefix="fdrl_mpi_run_") as run_file:
-            environ = os.environ | {RUN_FILE_VARIABLE: run_file.name}
+            environ = os.environ | launcher_variables(os.environ) | {RUN_FILE_VARIABLE: run_file.name}
             self._process = subprocess.Popen(
                 self._words, env=environ, stdin=subprocess.DEVNULL, process_group=0
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from fdrl_mpi.pmi import is_slurm_pmix
 from fdrl_mpi.problem import Problem
 
 FLAGS = "--with-ft ulfm --mca coll ^han,adapt,hcoll,portals4 --prtemca oob_tcp_keepalive_time 0"
@@ -18,6 +19,14 @@ def is_tolerant(environ: Mapping[str, str]) -> bool:
 
 def check_launch(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Find what is wrong with the variables of a launcher for a run that is to survive."""
+    if is_slurm_pmix(environ):
+        yield Problem(
+            'faults.mode = "survive" under srun --mpi=pmix',
+            "SLURM's PMIx ends all ranks as soon as one dies, with --kill-on-bad-exit=0 too",
+            "start mpirun in the job instead: sbatch jobs/slurm_mpirun.sbatch --faults.mode survive ..., or "
+            'choose faults.mode = "abort": the job is requeued by SLURM when a node fails',
+        )
+        return
     if not is_tolerant(environ):
         yield Problem(
             'faults.mode = "survive", but this job was started without fault tolerance',

@@ -2,6 +2,9 @@
 
 import os
 import re
+import sys
+
+from fdrl_mpi.pmi import is_slurm_pmix
 
 FAILED, REFUSED, RESUMABLE = 1, 2, 85
 """Exit statuses: an error; nothing was begun; asked to stop by a signal, and can be resumed."""
@@ -22,13 +25,17 @@ RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID
 def prepare_process() -> None:
     """Set the environment of one rank; what the user has set stays.
 
-    One BLAS thread a rank: ranks are the parallelism, and 16 agents with a thread a core each on 2 cores
-    lose a factor of 4. The `ofi` transport costs a second at every start and moves nothing here. Where
-    ranks exceed cores, waiting ranks yield theirs. Call it before numpy and mpi4py are imported.
+    One BLAS thread a rank, or as many as SLURM was asked for with ``--cpus-per-task``: ranks are the
+    parallelism, and 16 agents with a thread a core each on 2 cores lose a factor of 4. The `ofi` transport
+    costs a second at every start and moves nothing here. Where ranks exceed cores, waiting ranks yield
+    theirs. An Open MPI that was installed by pip finds its texts only by OPAL_PREFIX, which its mpirun sets
+    and srun does not. Call it before numpy and mpi4py are imported.
     """
     for name in THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
+        os.environ.setdefault(name, os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+    if is_slurm_pmix(os.environ) and os.path.exists(f"{sys.prefix}/lib/libmpi.so.40"):
+        os.environ.setdefault("OPAL_PREFIX", sys.prefix)
     if local_size() > usable_cores():
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 

@@ -13,7 +13,9 @@ from fdrl_mpi.diagnosis import (
     check_python,
     check_shared_memory,
     check_slurm,
+    judge_srun,
     launch_command,
+    library_advice,
     same_mpi,
 )
 from fdrl_mpi.inspection import HostFacts, Job, inspect_host
@@ -45,14 +47,47 @@ def test_gpu_that_torch_cannot_use_is_noted() -> None:
     assert check_cuda(["H200"], "").level == "note"
 
 
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}
+
+
 def test_slurm_step_of_lone_processes_is_a_problem() -> None:
-    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}
-    (finding,) = check_slurm(step)
+    (finding,) = check_slurm(STEP, "Open MPI")
     assert finding.level == "problem"
     assert "--mpi=pmix" in finding.advice
-    assert check_slurm(step | {"PMIX_RANK": "0", "OPAL_PREFIX": "/opt"})[0].level == "ok"
-    assert check_slurm(step | {"SLURM_STEP_NUM_TASKS": "1"})[0].level == "ok"
-    assert check_slurm({}) == []
+    assert check_slurm(STEP | {"PMIX_RANK": "0"}, "Open MPI")[0].level == "ok"
+    assert check_slurm(STEP | {"SLURM_STEP_NUM_TASKS": "1"}, "Open MPI")[0].level == "ok"
+    assert check_slurm(STEP | {"OMPI_COMM_WORLD_SIZE": "4"}, "Open MPI")[0].level == "ok"
+    assert check_slurm({}, "Open MPI") == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "stranger", "native", "fix"),
+    [("PMIX_RANK", "MPICH", "Open MPI", "--mpi=pmi2"), ("PMI_RANK", "Open MPI", "MPICH", "--mpi=pmix")],
+)
+def test_mpi_that_does_not_understand_what_srun_offers_is_named_before_it_starts(
+    variable: str, stranger: str, native: str, fix: str
+) -> None:
+    (finding,) = check_slurm(STEP | {variable: "0"}, stranger)
+    assert finding.level == "note"
+    assert stranger in finding.text
+    assert fix in finding.advice
+    assert check_slurm(STEP | {variable: "0"}, native)[0].level == "ok"
+
+
+def test_cluster_without_pmix_is_sent_to_mpirun() -> None:
+    head = "MPI plugin types are...\n\t"
+    assert judge_srun(f"{head}pmix\n\tnone\n\tpmi2\nspecific pmix plugin versions: pmix_v4\n").level == "ok"
+    without = judge_srun(f"{head}none\n\tcray_shasta\n\tpmi2\n")
+    assert without.level == "note"
+    assert "none, cray_shasta, pmi2" in without.text
+    assert "slurm_mpirun.sbatch" in without.advice
+    assert "--mpi=pmi2" in without.advice
+
+
+def test_mpi4py_built_for_another_binary_interface_is_named() -> None:
+    error = "libmpi.so.40: cannot open shared object file: No such file or directory"
+    assert "built for Open MPI" in library_advice(error)
+    assert "built for MPICH" in library_advice(error.replace("40", "12"))
 
 
 def test_missing_mpi_is_a_problem_with_two_ways_out() -> None:

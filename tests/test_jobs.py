@@ -137,3 +137,29 @@ def test_workstation_hands_everything_to_the_launcher(workplace: Workplace) -> N
     assert answer.returncode == 0
     expected = "python -m fdrl_mpi.launch --ranks 9 --until-done --run.name a name"
     assert workplace.calls("launch") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("script", "start"),
+    [
+        ("slurm.sbatch", "-m fdrl_mpi.launch --by srun --requeue --rounds 3"),
+        ("slurm_mpirun.sbatch", "-m fdrl_mpi.launch --requeue --rounds 3"),
+        ("slurm_gpu.sbatch", "-m fdrl_mpi.launch --by srun --requeue --rounds 3"),
+        (
+            "slurm_array.sbatch",
+            "-m fdrl_mpi.launch --by srun --requeue --rounds 3 --seed 7 --run.name seed_7",
+        ),
+        ("slurm_scaling.sbatch", "benchmarks/scaling.py --rounds 3"),
+        ("flux.sh", "-m fdrl_mpi.launch --by flux --ranks 17 --rounds 3"),
+    ],
+)
+def test_batch_script_hands_its_arguments_on(workplace: Workplace, script: str, start: str) -> None:
+    answer = workplace.bash(f"jobs/{script}", "--rounds", "3", SLURM_ARRAY_TASK_ID="7")
+    assert answer.returncode == 0, answer.stderr
+    assert workplace.calls("")[-1] == f"python {start}"
+
+
+def test_pbs_script_takes_its_arguments_from_a_variable(workplace: Workplace) -> None:
+    answer = workplace.bash("jobs/pbs.sh", PBS_O_WORKDIR=str(workplace.root), ARGUMENTS="--rounds 3")
+    assert answer.returncode == 0, answer.stderr
+    assert workplace.calls("")[-1] == "python -m fdrl_mpi.launch --rounds 3"

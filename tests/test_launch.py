@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fdrl_mpi.batch_system import TOGETHER
 from fdrl_mpi.launch import Job, Options, command, main, parse
 from fdrl_mpi.launch_flags import FLAGS
 
@@ -31,11 +32,14 @@ def _script(folder: Path, body: str) -> list[str]:
 
 def test_own_options_come_first_and_the_rest_is_for_training():
     assert parse(["--ranks", "5", "--until-done", "--rounds", "3"]) == Options(
-        5, True, True, ("--rounds", "3")
+        5, until_done=True, training=("--rounds", "3")
     )
     assert parse(["--rounds", "3", "--ranks", "5"]).training == ("--rounds", "3", "--ranks", "5")
+    assert parse(["--by", "srun", "--requeue"]) == Options(launcher="srun", requeue=True)
     with pytest.raises(ValueError, match="number"):
         parse(["--ranks", "many"])
+    with pytest.raises(ValueError, match="mpirun, srun, flux"):
+        parse(["--by", "ssh"])
 
 
 def test_mpirun_gets_the_flags_that_the_configuration_needs():
@@ -45,6 +49,22 @@ def test_mpirun_gets_the_flags_that_the_configuration_needs():
     surviving = command(Options(100_000, training=("--faults.mode", "survive")), os.environ)
     assert " ".join(surviving) == f"mpirun -n 100000 {FLAGS} --oversubscribe --bind-to none"
     assert "--with-ft" not in command(Options(2, training=("--no.such_key", "1")), os.environ)
+
+
+def test_mpirun_in_a_batch_job_starts_its_tasks_and_counts_those_of_one_host(monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.usable_cores", lambda: 16)
+    monkeypatch.setattr("fdrl_mpi.launch._threads_per_core", lambda: 1)
+    assert command(Options(), {}) == ["mpirun", "-n", "17", "--oversubscribe", "--bind-to", "none"]
+    assert command(Options(), {"SLURM_TASKS_PER_NODE": "9,8"}) == ["mpirun", "-n", "17"]
+    assert command(Options(), {"SLURM_TASKS_PER_NODE": "16(x3),1"}) == ["mpirun", "-n", "49"]
+    assert command(Options(3), {"SLURM_TASKS_PER_NODE": "32"}) == ["mpirun", "-n", "3"]
+
+
+def test_srun_offers_pmix_unless_the_site_says_otherwise():
+    by_srun = Options(launcher="srun")
+    assert command(by_srun, {}) == ["srun", "--mpi=pmix", *TOGETHER]
+    assert "--mpi=pmix" not in command(by_srun, {"SLURM_MPI_TYPE": "pmi2"})
+    assert command(Options(5, "srun"), {})[-2:] == ["-n", "5"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import fdrl_mpi
 
 PACKAGE = Path(fdrl_mpi.__file__).parent
 
-FOUNDATION = {"", "arrays", "own_class", "problem", "process", "steps", "streams"}
+FOUNDATION = {"", "arrays", "own_class", "pmi", "problem", "process", "steps", "streams"}
 """What everything may import (the empty name is the package itself); these import only each other."""
 
 MAY_IMPORT = {
@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "train": (
         "command_line comm config config_file constraints_faults federation.interrupt logs session starting"
     ),
-    "launch": "command_line config config_file launch_flags record.verdict starting",
+    "launch": "batch_system command_line config config_file launch_flags record.verdict starting",
     "starting": "comm",
     "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",
@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "reporting": "record",
     "logs": "",
     "launch_flags": "",
+    "batch_system": "",
     # when and who
     "federation": "aggregation comm record rl",
     # how bytes move, how one agent learns, where it acts, what is written

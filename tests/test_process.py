@@ -1,10 +1,18 @@
 """What a rank settles before numpy and MPI are loaded, with an environment that the test makes up."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from fdrl_mpi.process import is_launched, launched_rank, local_size, prepare_process, usable_cores
+from fdrl_mpi.process import (
+    THREAD_VARIABLES,
+    is_launched,
+    launched_rank,
+    local_size,
+    prepare_process,
+    usable_cores,
+)
 
 
 @pytest.fixture
@@ -26,6 +34,25 @@ def test_a_rank_gets_one_thread_and_no_slow_transport(variables: dict[str, str])
         "NUMEXPR_NUM_THREADS": "1",
         "OMPI_MCA_btl": "^ofi",
     }
+
+
+def test_a_rank_gets_the_cores_that_slurm_was_asked_for(variables: dict[str, str]) -> None:
+    variables["SLURM_CPUS_PER_TASK"] = "3"
+    prepare_process()
+    assert {variables[name] for name in THREAD_VARIABLES} == {"3"}
+
+
+def test_an_open_mpi_of_pip_under_slurms_pmix_is_told_where_it_is(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    variables["PMIX_NAMESPACE"] = "slurm.pmix.7.0"
+    prepare_process()
+    assert "OPAL_PREFIX" not in variables
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/libmpi.so.40").touch()
+    prepare_process()
+    assert variables["OPAL_PREFIX"] == str(tmp_path)
 
 
 @pytest.mark.parametrize(("ranks", "yields"), [("1", False), ("2", False), ("3", True), ("17", True)])

@@ -24,6 +24,22 @@ class LibraryFacts(TypedDict):
     size: int
 
 
+def name_library() -> str:
+    """Name the maker of the MPI library; MPI is loaded and not yet started.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        If mpi4py is missing, or finds no MPI library.
+    """
+    import mpi4py
+
+    mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+    from mpi4py import MPI
+
+    return MPI.get_vendor()[0]
+
+
 def describe() -> LibraryFacts:
     """Start MPI and tell what it is.
 
@@ -38,6 +54,8 @@ def describe() -> LibraryFacts:
     import mpi4py
     from mpi4py import MPI
 
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
     vendor, version = MPI.get_vendor()
     return LibraryFacts(
         vendor=vendor,
