@@ -16,6 +16,7 @@ ENVIRONMENTS = {
     "Pendulum-v1": [{}, {}, {}],
     "RandomMDP": [{}, {}, {}],
     "WindyCliff": [{}, {}, {}],
+    "TwoState": [{}, {"action": 1.0}, {}],
 }
 
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.mpi(min_size=2)
 LEARNERS = {
     "ppo": {},
     "a2c": {"learner.budget": "40"},
+    "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "100"},
 }
 OF_PPO = ("learner.num_steps", "learner.num_minibatches")
 OF_NETWORKS = ("learner.network.hidden",)

@@ -17,6 +17,7 @@ from fdrl_mpi.rl.team import Team, Worlds, joined, parted
 from fdrl_mpi.streams import stream
 
 SMALL = {"learner.network.hidden": "[8, 8]", "environment.num_envs": "2"}
+TABLE = {"environment.id": "RandomMDP", "learner.budget": "210", "learner.epsilon_steps": "500"}
 LEARNERS = {
     "ppo": SMALL | {"learner.num_steps": "32", "learner.budget": "128"},
     "ppo that is cut short": SMALL
@@ -34,6 +35,13 @@ LEARNERS = {
         "learner.network.activation": "relu",
         "learner.network.bounded": "true",
     },
+    "q_learning": TABLE | {"environment.num_envs": "3"},
+    "q_learning in one world": TABLE | {"environment.num_envs": "1"},
+    "q_learning by sarsa": TABLE | {"environment.num_envs": "2", "learner.method": "sarsa"},
+    "q_learning by expected_sarsa": TABLE
+    | {"environment.num_envs": "2", "learner.method": "expected_sarsa", "environment.id": "WindyCliff"},
+    "q_learning of what is always played": TABLE
+    | {"environment.num_envs": "2", "environment.id": "TwoState", "learner.behaviour": "fixed"},
 }
 ROUNDS = 3
 
