@@ -14,6 +14,7 @@ from fdrl_mpi.rl.team import GroupedEnvironment, Team, Worlds
 TEAMS = {
     "ppo": "fdrl_mpi.rl.team_on_policy:PPOTeam",
     "a2c": "fdrl_mpi.rl.team_on_policy:A2CTeam",
+    "dqn": "fdrl_mpi.rl.team_dqn:DQNTeam",
     "q_learning": "fdrl_mpi.rl.team_q_learning:QLearningTeam",
 }
 

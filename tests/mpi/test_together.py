@@ -15,6 +15,14 @@ pytestmark = pytest.mark.mpi(min_size=2)
 LEARNERS = {
     "ppo": {},
     "a2c": {"learner.budget": "40"},
+    "dqn": {
+        "learner.budget": "80",
+        "learner.learning_starts": "40",
+        "learner.batch_size": "16",
+        "learner.buffer_size": "200",
+        "learner.target_every": "50",
+        "learner.federate_target": "true",
+    },
     "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "100"},
 }
 OF_PPO = ("learner.num_steps", "learner.num_minibatches")

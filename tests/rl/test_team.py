@@ -18,6 +18,13 @@ from fdrl_mpi.streams import stream
 
 SMALL = {"learner.network.hidden": "[8, 8]", "environment.num_envs": "2"}
 TABLE = {"environment.id": "RandomMDP", "learner.budget": "210", "learner.epsilon_steps": "500"}
+DQN = SMALL | {
+    "learner.budget": "120",
+    "learner.learning_starts": "32",
+    "learner.batch_size": "16",
+    "learner.buffer_size": "64",
+    "learner.target_every": "40",
+}
 LEARNERS = {
     "ppo": SMALL | {"learner.num_steps": "32", "learner.budget": "128"},
     "ppo that is cut short": SMALL
@@ -34,6 +41,16 @@ LEARNERS = {
         "learner.network.shared": "true",
         "learner.network.activation": "relu",
         "learner.network.bounded": "true",
+    },
+    "dqn": DQN,
+    "dqn with every option": DQN
+    | {
+        "learner.double": "true",
+        "learner.dueling": "true",
+        "learner.loss": "huber",
+        "learner.federate_target": "true",
+        "learner.tau": "0.5",
+        "learner.gradient_steps": "2",
     },
     "q_learning": TABLE | {"environment.num_envs": "3"},
     "q_learning in one world": TABLE | {"environment.num_envs": "1"},
