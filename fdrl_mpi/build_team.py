@@ -15,6 +15,7 @@ TEAMS = {
     "ppo": "fdrl_mpi.rl.team_on_policy:PPOTeam",
     "a2c": "fdrl_mpi.rl.team_on_policy:A2CTeam",
     "dqn": "fdrl_mpi.rl.team_dqn:DQNTeam",
+    "reinforce": "fdrl_mpi.rl.team_reinforce:ReinforceTeam",
     "q_learning": "fdrl_mpi.rl.team_q_learning:QLearningTeam",
 }
 

@@ -23,6 +23,7 @@ LEARNERS = {
         "learner.target_every": "50",
         "learner.federate_target": "true",
     },
+    "reinforce": {"learner.budget": "4", "learner.batch_episodes": "2"},
     "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "100"},
 }
 OF_PPO = ("learner.num_steps", "learner.num_minibatches")

@@ -52,6 +52,9 @@ LEARNERS = {
         "learner.tau": "0.5",
         "learner.gradient_steps": "2",
     },
+    "reinforce": SMALL | {"learner.batch_episodes": "4", "learner.budget": "8"},
+    "reinforce up to a horizon": SMALL
+    | {"learner.batch_episodes": "4", "learner.budget": "8", "learner.horizon": "11"},
     "q_learning": TABLE | {"environment.num_envs": "3"},
     "q_learning in one world": TABLE | {"environment.num_envs": "1"},
     "q_learning by sarsa": TABLE | {"environment.num_envs": "2", "learner.method": "sarsa"},
