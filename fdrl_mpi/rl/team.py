@@ -25,23 +25,28 @@ class Generators:
     def __init__(self, members: Sequence[np.random.Generator]) -> None:
         self.members = members
 
-    def standard_exponential(self, size: tuple[int, ...], dtype: type[np.floating]) -> FloatMatrix:
-        return self._joined(size, lambda one, own: one.standard_exponential(own, dtype))
+    def standard_exponential(self, size: tuple[int, ...], dtype: type[np.float32]) -> FloatMatrix:
+        drawn = np.empty((len(self.members), *self._own(size)), dtype)
+        for one, rows in zip(self.members, drawn, strict=True):
+            one.standard_exponential(None, dtype, "zig", rows)
+        return self._joined(drawn, size)
 
     def integers(self, high: int, size: tuple[int, ...]) -> IntVector:
-        return self._joined(size, lambda one, own: one.integers(high, size=own))
+        own = self._own(size)
+        return self._joined(np.stack([one.integers(high, size=own) for one in self.members]), size)
 
     def random(self, size: tuple[int, ...]) -> DoubleArray:
-        return self._joined(size, lambda one, own: one.random(own))
+        drawn = np.empty((len(self.members), *self._own(size)))
+        for one, rows in zip(self.members, drawn, strict=True):
+            one.random(None, np.float64, rows)
+        return self._joined(drawn, size)
 
-    def _joined(
-        self,
-        size: tuple[int, ...],
-        draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]],
-    ) -> NDArray[Any]:
-        own = (*size[:-1], size[-1] // len(self.members))
-        drawn = np.stack([draw(one, own) for one in self.members], axis=-2)
-        return drawn.reshape(size)
+    def _own(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (*size[:-1], size[-1] // len(self.members))
+
+    def _joined(self, drawn: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+        """Put the members' draws, (A, ..., n), behind each other on the last axis."""
+        return np.moveaxis(drawn, 0, -2).reshape(size)
 
 
 class GroupedEnvironment(Environment, Protocol):

@@ -78,9 +78,10 @@ class DQNTeam:
         self._worlds.enter(environment)
         self._take(members, budgets)
         all_stats = [TrainStats() for _ in members]
-        sums, num_gradients, steps = np.zeros((len(members), len(DQN.means))), 0, self._cycle * envs_each
+        sums, num_gradients, rollout_s = np.zeros((len(members), len(DQN.means))), 0, 0.0
+        steps = self._cycle * envs_each
         for _ in range(budgets[0].work // steps):
-            self._act(all_stats)
+            rollout_s += self._act(all_stats)
             if len(self._members[0].replay) >= settings.learning_starts:
                 for _ in range(settings.gradient_steps):
                     self._learn(budgets[0].lr, sums)
@@ -92,6 +93,7 @@ class DQNTeam:
         for stats, means in zip(all_stats, sums / max(num_gradients, 1), strict=True):
             stats.means = {**dict(zip(DQN.means, means.tolist(), strict=True)), "epsilon": epsilon}
             stats.env_steps, stats.gradient_steps = budgets[0].work // steps * steps, num_gradients
+            stats.rollout_s = rollout_s / len(members)
         self._give_back()
         return all_stats
 
@@ -121,17 +123,15 @@ class DQNTeam:
             own = {"params": both, "target": target, "optimiser": optimisers[row], "rollout": rollouts[row]}
             member.set_progress({**own, **counts})
 
-    def _act(self, all_stats: Sequence[TrainStats]) -> None:
-        """Make the steps up to the next gradient; every member remembers its own."""
+    def _act(self, all_stats: Sequence[TrainStats]) -> float:
+        """Make the steps up to the next gradient, which every member remembers; return the seconds."""
         started = perf_counter()
         self._policy.epsilon.fill(linear_epsilon(self._settings, self._steps))
         self._rollout.collect(self._stack, self._generators)
         for env, total, length in self._rollout.numbered_episodes():
             all_stats[env // self._worlds.envs_each].episodes.append((total, length))
         self._remember()
-        share_s = (perf_counter() - started) / len(all_stats)
-        for stats in all_stats:
-            stats.rollout_s += share_s
+        return perf_counter() - started
 
     def _remember(self) -> None:
         rollout, steps = self._rollout, self._cycle

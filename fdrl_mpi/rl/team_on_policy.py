@@ -89,16 +89,15 @@ class OnPolicyTeam(ABC, Generic[Settings]):
         self._take(members, budgets)
         all_stats = [TrainStats() for _ in members]
         sums = np.zeros((self._num_members, len(self.diagnostics)))
-        num_rollouts = budgets[0].work // self._samples
+        num_rollouts, rollout_s, steps = budgets[0].work // self._samples, 0.0, 0
         for _ in range(num_rollouts):
-            self._act(all_stats)
-            batch, steps = self._batch(), 0
+            rollout_s += self._act(all_stats)
+            batch = self._batch()
             for block, stack in self._blocks:
                 steps = self._update(stack, block, batch, budgets[0].lr, sums[block])
-            for stats in all_stats:
-                stats.env_steps += self._samples
-                stats.gradient_steps += steps
         for stats, means in zip(all_stats, sums / max(num_rollouts, 1), strict=True):
+            stats.env_steps, stats.gradient_steps = num_rollouts * self._samples, num_rollouts * steps
+            stats.rollout_s = rollout_s / len(members)
             stats.means = dict(zip(self.diagnostics, means.tolist(), strict=True))
         self._give_back(members)
         return all_stats
@@ -123,15 +122,13 @@ class OnPolicyTeam(ABC, Generic[Settings]):
             own = {"params": self._params[row], "optimiser": optimisers[row], "rollout": rollouts[row]}
             member.set_state({**own, "scaler": {}})
 
-    def _act(self, all_stats: Sequence[TrainStats]) -> None:
-        """Make a rollout; each member counts its own episodes, and its share of the time."""
+    def _act(self, all_stats: Sequence[TrainStats]) -> float:
+        """Make a rollout, in which each member counts its own episodes; return its seconds."""
         started = perf_counter()
         self._rollout.collect(self._stack, self._generators)
         for env, total, length in self._rollout.numbered_episodes():
             all_stats[env // self._num_envs].episodes.append((total, length))
-        share_s = (perf_counter() - started) / self._num_members
-        for stats in all_stats:
-            stats.rollout_s += share_s
+        return perf_counter() - started
 
     def _batch(self) -> Batch:
         """Value the rollout; columns have shape (A, samples, ...), in time order."""
