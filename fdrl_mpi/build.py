@@ -23,6 +23,7 @@ from fdrl_mpi.aggregation.weighting import WEIGHTINGS
 from fdrl_mpi.arrays import FloatMatrix, FloatVector
 from fdrl_mpi.build_agent import Context, draw_worlds, engine_of, learner_class, make_environment, make_model
 from fdrl_mpi.build_collective import make_collective
+from fdrl_mpi.build_team import make_together, why_in_turn
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config, FedPGConfig
 from fdrl_mpi.envs.contexts import Contexts
@@ -34,6 +35,7 @@ from fdrl_mpi.federation.participation import cohort_size, uniform_cohorts
 from fdrl_mpi.federation.round import Check, Parts
 from fdrl_mpi.federation.schedule import budgets
 from fdrl_mpi.federation.synchronous import Evaluations, Plan
+from fdrl_mpi.federation.together import Together
 from fdrl_mpi.federation.validation import Validation
 from fdrl_mpi.federation.wire import Company, Wire
 from fdrl_mpi.rl.device import choose_device
@@ -64,6 +66,8 @@ class Rank:
         What this rank computes with.
     travels : str
         What of the model is federated, in words; see `describe_wire`.
+    trains : str
+        How the agents of one rank train, in words; empty where each has a rank of its own.
     """
 
     parts: Parts
@@ -73,6 +77,7 @@ class Rank:
     engine: str
     device: str
     travels: str
+    trains: str
 
 
 class Builder:
@@ -118,6 +123,7 @@ class Builder:
         self.params, self.pieces = model.params.copy(), dict(model.pieces)
         self.wire = make_wire(config, model)
         self._travels = describe_wire(self.wire, model)
+        self._together, self._trains = self._choose_together(some, model)
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""
@@ -133,11 +139,23 @@ class Builder:
             participants=self._participants(collective.rows),
             wire=wire,
             fresh=self.params,
+            together=self._together,
         )
         parts.checks = self._checks(parts.has_global_policy)
         evaluations = self._evaluations(parts.has_global_policy)
         plan = make_plan(config, world.num_enrolled)
-        return Rank(parts, plan, evaluations, self.params, self._engine, self._device, self._travels)
+        return Rank(
+            parts, plan, evaluations, self.params, self._engine, self._device, self._travels, self._trains
+        )
+
+    def _choose_together(self, environment: VectorEnv, model: Model) -> tuple[Together | None, str]:
+        """Make what trains agents of a rank together, unless they train in turn; say which it is."""
+        config = self._config
+        if self._world.placement.agents_per_rank == 1 or config.mode == "centralised":
+            return None, ""
+        if reason := why_in_turn(config, self.wire, self._engine, environment, model):
+            return None, f"; agents of a rank train in turn ({reason})"
+        return make_together(config, self._worlds, environment, model), "; agents of a rank train together"
 
     def _participants(self, rows: FloatMatrix) -> dict[int, Participant]:
         """Make this rank's agents; those that are known get new rows."""

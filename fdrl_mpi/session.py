@@ -132,7 +132,8 @@ class Session:
             f"{config.mode} {config.algorithm} on {config.environment.id}: {_counted(num_agents, 'agents')}, "
             f"{_counted(config.rounds, 'rounds')} of {_counted(config.learner.budget, unit)} each",
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
-            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}{self.rank.travels}",
+            f"on {self.rank.device}, collective: {self.rank.parts.collective.name}{self.rank.travels}"
+            f"{self.rank.trains}",
             f"run directory {self._directory.path}",
             *(
                 f"agent {agent}: {context or 'default world'}"

@@ -22,7 +22,8 @@ from fdrl_mpi.config_file import read
 overrides = [("mode", "independent"), ("learner.engine", "{engine}"), ("learner.device", "cpu")]
 config = read([Path("configs/smoke.toml")], overrides)
 numbers = dict(rank=1, size=2, num_agents=1, num_enrolled=1, local_rank=0)
-world = SimpleNamespace(**numbers, agents=range(1, 2), comm=None)
+placement = SimpleNamespace(agents_per_rank=1)
+world = SimpleNamespace(**numbers, agents=range(1, 2), comm=None, placement=placement)
 agent = Builder(config, world).build()
 learner = agent.parts.participants[1].learner
 learner.train(agent.plan.schedule(1, 1))

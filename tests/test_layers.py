@@ -47,7 +47,8 @@ MAY_IMPORT = {
         "build build_collective config constraints_faults constraints_learning federation privacy topology"
     ),
     "constraints_learning": "build_collective config rl.hyperparameters",
-    "build": "aggregation build_agent build_collective comm config envs federation rl",
+    "build": "aggregation build_agent build_collective build_team comm config envs federation rl",
+    "build_team": "build_agent config envs federation rl",
     "build_collective": "aggregation comm config topology",
     "build_agent": "config envs rl",
     "resumption": "config config_file record",

@@ -58,10 +58,20 @@ class Acrobot(ClassicControl):
         starts = self._generator.uniform(-_START_LIMIT, _START_LIMIT, (count, 4))
         return starts.astype(np.float32).astype(np.float64)  # gymnasium rounds its first state
 
+    def _draw_noise(self) -> DoubleArray:
+        """Draw a number from -1 to 1 for each environment; groups without noise draw nothing."""
+        if not self._generators:
+            return self._generator.uniform(-1.0, 1.0, self.num_envs)
+        noise = np.zeros((len(self._generators), self.num_envs // len(self._generators)))
+        largest = self.context["torque_noise_max"].reshape(noise.shape)
+        for group in np.flatnonzero(largest.any(axis=1)).tolist():
+            noise[group] = self._generators[group].uniform(-1.0, 1.0, noise.shape[1])
+        return noise.ravel()
+
     def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
         torque = actions - 1.0
         if self._is_noisy:
-            torque += self._generator.uniform(-1.0, 1.0, self.num_envs) * self.context["torque_noise_max"]
+            torque += self._draw_noise() * self.context["torque_noise_max"]
         y, dt = self._physics, self.context["dt"]
         k1 = self._rates(y, torque)
         k2 = self._rates(y + dt / 2.0 * k1, torque)

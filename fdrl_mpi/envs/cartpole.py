@@ -57,12 +57,6 @@ class CartPole(ClassicControl):
         self._prepare_arrays()
         self._prepare_scalars()
 
-    def reset(self, generator: np.random.Generator) -> FloatMatrix:
-        """See `VectorEnv.reset`."""
-        observations = super().reset(generator)
-        self._arrays_to_scalars()
-        return observations
-
     def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
         """See `VectorEnv.step`."""
         if self._is_scalar:
@@ -80,6 +74,11 @@ class CartPole(ClassicControl):
     def set_state(self, state: State) -> FloatMatrix:
         """See `VectorEnv.set_state`."""
         observations = super().set_state(state)
+        self._arrays_to_scalars()
+        return observations
+
+    def _reset(self) -> FloatMatrix:
+        observations = super()._reset()
         self._arrays_to_scalars()
         return observations
 
@@ -165,7 +164,7 @@ class CartPole(ClassicControl):
             self._start_scalars(finished, out)
 
     def _start_scalars(self, finished: list[int], out: StepBuffers) -> None:
-        for i, start in zip(finished, self._draw_starts(len(finished)).tolist(), strict=True):
+        for i, start in zip(finished, self._starts_of(np.array(finished)).tolist(), strict=True):
             self._rows[i] = start
             self._ages[i] = 0
             _ROW.pack_into(out.observation_items, _ROW.size * i, *start)

@@ -1,6 +1,7 @@
 """What the vectorised physics environments share: contexts, time limit, episode starts, state."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector, IntVector, State
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts, context_columns
+from fdrl_mpi.envs.groups import counts_by_group
 from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 
@@ -49,6 +51,7 @@ class ClassicControl(ABC):
         self._episode_steps: IntVector = np.zeros(self.num_envs, np.int64)
         self._done: BoolVector = np.zeros(self.num_envs, np.bool_)
         self._generator = np.random.default_rng(0)
+        self._generators: Sequence[np.random.Generator] = ()
 
     @abstractmethod
     def _draw_starts(self, count: int) -> DoubleArray:
@@ -64,14 +67,21 @@ class ClassicControl(ABC):
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix:
         """See `VectorEnv.reset`."""
-        self._generator = generator
-        self._physics[:] = self._draw_starts(self.num_envs).T
-        self._episode_steps[:] = 0
-        return self._observations()
+        self.reseed(generator)
+        return self._reset()
+
+    def reset_groups(self, generators: Sequence[np.random.Generator]) -> FloatMatrix:
+        """See `Grouped.reset_groups`."""
+        self.reseed_groups(generators)
+        return self._reset()
 
     def reseed(self, generator: np.random.Generator) -> None:
         """See `VectorEnv.reseed`."""
-        self._generator = generator
+        self._generator, self._generators = generator, ()
+
+    def reseed_groups(self, generators: Sequence[np.random.Generator]) -> None:
+        """See `Grouped.reseed_groups`."""
+        self._generators = generators
 
     def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
         """See `VectorEnv.step`."""
@@ -104,8 +114,23 @@ class ClassicControl(ABC):
     def close(self) -> None:  # noqa: B027
         """See `VectorEnv.close`; nothing is held."""
 
+    def _reset(self) -> FloatMatrix:
+        self._physics[:] = self._starts_of(np.arange(self.num_envs)).T
+        self._episode_steps[:] = 0
+        return self._observations()
+
+    def _starts_of(self, finished: IntVector) -> DoubleArray:
+        """Draw a first state for each of these environments, from its own group's generator if it has one."""
+        if not self._generators:
+            return self._draw_starts(len(finished))
+        starts = []
+        for group, count in counts_by_group(finished, self.num_envs // len(self._generators)):
+            self._generator = self._generators[group]
+            starts.append(self._draw_starts(count))
+        return np.concatenate(starts)
+
     def _start_episodes(self, finished: IntVector, observations: FloatMatrix) -> None:
-        starts = self._draw_starts(len(finished)).T
+        starts = self._starts_of(finished).T
         self._physics[:, finished] = starts
         self._episode_steps[finished] = 0
         first = np.empty((len(finished), self.observation_size), np.float32)

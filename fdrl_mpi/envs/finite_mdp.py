@@ -1,5 +1,6 @@
 """Finite Markov decision processes: known kernels, N environments stepped together by table look-up."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector, IntVector, State
 from fdrl_mpi.envs.contexts import ContextParameter
+from fdrl_mpi.envs.groups import counts_by_group
 from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 _ROUNDING = 1e-9
@@ -89,19 +91,27 @@ class FiniteMDP:
         self.final_states: IntVector = np.zeros(self.num_envs, np.int64)
         self._terminal = terminal
         self._episode_steps: IntVector = np.zeros(self.num_envs, np.int64)
-        self._generator = np.random.default_rng(0)
+        self._generators: Sequence[np.random.Generator] = [np.random.default_rng(0)]
+        self._uniform = np.zeros(self.num_envs)
         self._prepare_tables()
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix:
         """See `VectorEnv.reset`."""
-        self._generator = generator
-        self.states[:] = self._draw_starts(self.num_envs)
-        self._episode_steps[:] = 0
-        return self._observations()
+        self.reseed(generator)
+        return self._reset()
+
+    def reset_groups(self, generators: Sequence[np.random.Generator]) -> FloatMatrix:
+        """See `Grouped.reset_groups`."""
+        self.reseed_groups(generators)
+        return self._reset()
 
     def reseed(self, generator: np.random.Generator) -> None:
         """See `VectorEnv.reseed`."""
-        self._generator = generator
+        self._generators = [generator]
+
+    def reseed_groups(self, generators: Sequence[np.random.Generator]) -> None:
+        """See `Grouped.reseed_groups`."""
+        self._generators = generators
 
     def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
         """See `VectorEnv.step`."""
@@ -169,7 +179,7 @@ class FiniteMDP:
         """Invert the cumulative rows `pairs`: step right wherever half a row lies below the number drawn."""
         width = self._cumulative.shape[1]
         cumulative = self._cumulative.reshape(-1)
-        uniform = self._generator.random(self.num_envs)
+        uniform = self._draw_numbers()
         first = pairs * width
         position = first.copy()
         half = width // 2
@@ -179,8 +189,29 @@ class FiniteMDP:
             half //= 2
         np.subtract(position, first, out=self.final_states)
 
-    def _draw_starts(self, count: int) -> IntVector:
-        starts: IntVector = self._start_cumulative.searchsorted(self._generator.random(count), side="right")
+    def _draw_numbers(self) -> DoubleArray:
+        """Draw a number from 0 to 1 for each environment."""
+        if len(self._generators) == 1:
+            return self._generators[0].random(self.num_envs)
+        rows = self._uniform.reshape(len(self._generators), -1)
+        for generator, row in zip(self._generators, rows, strict=True):
+            generator.random(out=row)
+        return self._uniform
+
+    def _reset(self) -> FloatMatrix:
+        self.states[:] = self._starts_of(np.arange(self.num_envs))
+        self._episode_steps[:] = 0
+        return self._observations()
+
+    def _starts_of(self, finished: IntVector) -> IntVector:
+        """Draw a first state for each of these environments, from its own group's generator."""
+        generators = self._generators
+        if len(generators) == 1:
+            uniform = generators[0].random(len(finished))
+        else:
+            groups = counts_by_group(finished, self.num_envs // len(generators))
+            uniform = np.concatenate([generators[group].random(count) for group, count in groups])
+        starts: IntVector = self._start_cumulative.searchsorted(uniform, side="right")
         return starts
 
     def _end_episodes(self, terminated: BoolVector, truncated: BoolVector) -> bool:
@@ -193,7 +224,7 @@ class FiniteMDP:
             self._terminal.take(self.final_states, out=terminated, mode="clip")
             finished = (terminated | truncated).nonzero()[0]
         if finished.size:
-            self.states[finished] = self._draw_starts(finished.size)
+            self.states[finished] = self._starts_of(finished)
             self._episode_steps[finished] = 0
         return finished.size > 0
 

@@ -49,17 +49,26 @@ class Participant:
 
     def train(self, published: FloatVector, budget: Budget) -> TrainStats:
         """Learn from what was published, and write what travels into the row."""
+        self.begin(published)
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found and named afterwards
+            stats = self.learner.train(budget)
+        self.finish(published, stats)
+        return stats
+
+    def begin(self, published: FloatVector) -> None:
+        """Take what was published: the first third of `train`, for a learner that others train."""
         wire, params = self._wire, self.learner.params
         wire.put(wire.parameters(published), params)
         if not wire.is_plain:
             self._before = params.copy()
         self._objective.begin(params, self._correction(published))
-        with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found and named afterwards
-            stats = self.learner.train(budget)
-            if not self._is_in_place:
+
+    def finish(self, published: FloatVector, stats: TrainStats) -> None:
+        """Write what travels into the row, once the learner has trained."""
+        if not self._is_in_place:
+            with np.errstate(over="ignore", invalid="ignore"):
                 self._hand_in(published)
         self._recent.extend(total for total, _ in stats.episodes if isfinite(total))
-        return stats
 
     def accept(self) -> None:
         """Keep what belongs to an update that counts: the control variate it brought to what is published."""

@@ -18,6 +18,7 @@ from fdrl_mpi.comm.world import World
 from fdrl_mpi.federation.clock import Clock
 from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.participant import Participant
+from fdrl_mpi.federation.together import Crew, Together
 from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.learner import Budget, TrainStats
 
@@ -37,6 +38,8 @@ class Parts:
         By agent id, empty where nobody trains.
     fresh : float32 array, shape (d,)
         The whole model a run begins with, also for what does not travel.
+    together : Together, optional
+        Trains several agents at once; without it they train in turn.
     mirror : callable, optional
         Gives another rank the next model before it is published; every rank calls it.
     kept : dict
@@ -61,6 +64,7 @@ class Parts:
     fresh: FloatVector
     clock: Clock = field(default_factory=Clock)
     injector: Injector = field(default_factory=Injector)
+    together: Together | None = None
     mirror: Mirror | None = None
     kept: dict[int, "Contribution"] = field(default_factory=dict)
     counted: dict[int, dict[int, float]] = field(default_factory=dict)
@@ -190,10 +194,33 @@ def federated_round(
 
 def _bring(parts: Parts, models: Models, budgets: Mapping[int, Budget]) -> list[Contribution]:
     """Let this rank's agents train, unless they have for this round before it broke off."""
-    for agent in parts.world.agents:
-        if agent not in parts.kept:
-            parts.kept[agent] = _contribution(parts, agent, models, budgets.get(agent))
-    return [parts.kept[agent] for agent in parts.world.agents]
+    agents, kept, participants = parts.world.agents, parts.kept, parts.participants
+    published = dict(zip(agents, models, strict=False))  # the root has a model, and no agent
+    waiting = {
+        agent: budgets[agent]
+        for agent in agents
+        if agent not in kept and agent in participants and agent in budgets
+    }
+    crews: list[Crew] = [(agent,) for agent in waiting]
+    if parts.together is not None:
+        crews = parts.together.crews(participants, waiting)
+    for crew in crews:
+        _train(parts, crew, published, waiting)
+    return [kept.setdefault(agent, Contribution()) for agent in agents]
+
+
+def _train(
+    parts: Parts, crew: Crew, published: Mapping[int, FloatVector], budgets: Mapping[int, Budget]
+) -> None:
+    """Let some agents train, and keep what they bring; of the time each gets its share."""
+    started, started_cpu = perf_counter(), process_time()
+    if parts.together is None or len(crew) == 1:
+        all_stats = [parts.participants[agent].train(published[agent], budgets[agent]) for agent in crew]
+    else:
+        all_stats = parts.together.train(crew, parts.participants, published, budgets)
+    seconds = (perf_counter() - started) / len(crew), (process_time() - started_cpu) / len(crew)
+    for agent, stats in zip(crew, all_stats, strict=True):
+        parts.kept[agent] = _contribution(parts, agent, published[agent], stats, seconds)
 
 
 def _note(parts: Parts, round: int, weights: DoubleArray) -> None:
@@ -238,14 +265,11 @@ def _taken_back(parts: Parts, base: FloatVector, received: Received | None) -> F
     return base if received is None else base[received.columns]
 
 
-def _contribution(parts: Parts, agent: int, models: Models, budget: Budget | None) -> Contribution:
-    """Let an agent train; an update that is not finite is left out, and its cause dropped."""
-    participant, published = parts.participants.get(agent), models[parts.world.agents.index(agent)]
-    if participant is None or budget is None:
-        return Contribution()
-    started, started_cpu = perf_counter(), process_time()
-    stats = participant.train(published, budget)
-    seconds = (perf_counter() - started, process_time() - started_cpu)
+def _contribution(
+    parts: Parts, agent: int, published: FloatVector, stats: TrainStats, seconds: tuple[float, float]
+) -> Contribution:
+    """Weigh what an agent has learnt; an update that is not finite is left out, and its cause dropped."""
+    participant = parts.participants[agent]
     norm = participant.update_norm(published, stats)
     if not isfinite(norm):
         participant.withdraw(published)

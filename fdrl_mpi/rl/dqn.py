@@ -118,6 +118,7 @@ class DQN:
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
     unit: ClassVar[str] = "steps"
     means: ClassVar[tuple[str, ...]] = ("q_loss", "q_value", "gradient_norm")
+    replay: Replay
     _steps: int
     _targets: int
 
@@ -175,12 +176,10 @@ class DQN:
         """Alternate a few steps and one gradient until the budget is spent."""
         stats, sums, settings = TrainStats(), np.zeros(len(self.means)), self._settings
         self._model.load()
-        if self._steps == 0 and not settings.federate_target:
-            self._target.blend(self._network, 1.0)
-        self._rollout.begin_round(budget.generator)
+        self.start(budget.generator)
         for _ in range(budget.work // (self._cycle * self._environment.num_envs)):
             self._act(budget.generator, stats)
-            if len(self._replay) >= settings.learning_starts:
+            if len(self.replay) >= settings.learning_starts:
                 for _ in range(settings.gradient_steps):
                     sums += self._step(budget)
                 stats.gradient_steps += settings.gradient_steps
@@ -200,7 +199,7 @@ class DQN:
         self._policy = EpsilonGreedy(self._num_actions, self._cycle)
         self._rollout = Rollout(environment, self._cycle, self._policy)
         self._window = StepWindow(settings.n_step, settings.gamma)
-        self._replay = Replay(
+        self.replay = Replay(
             settings.buffer_size, environment.observation_size, (), np.int64, settings.batch_size
         )
         self._priorities = None
@@ -211,32 +210,53 @@ class DQN:
         self._optimiser = self._objective.steer(optimiser)
         self._steps = self._targets = 0
 
+    def start(self, generator: np.random.Generator) -> None:
+        """See `Member.start`."""
+        if self._steps == 0 and not self._settings.federate_target:
+            self._target.blend(self._network, 1.0)
+        self._rollout.begin_round(generator)
+
+    @property
+    def stage(self) -> int:
+        """See `Member.stage`: exploration, the first gradient and new targets depend on the steps made."""
+        return self._steps
+
     def get_state(self) -> State:
         """Return networks, optimiser, environments and memory."""
+        return {
+            **self.get_progress(),
+            "window": self._window.get_state(),
+            "replay": self.replay.get_state(),
+            "priorities": self._priorities.get_state() if self._priorities else {},
+        }
+
+    def set_state(self, state: State) -> None:
+        """Go on from `get_state`."""
+        self.set_progress(state)
+        self._window.set_state(state["window"])
+        self.replay.set_state(state["replay"])
+        if self._priorities:
+            self._priorities.set_state(state["priorities"])
+
+    def get_progress(self) -> State:
+        """Return all but the memory, which is large."""
         self._target.store()
         return {
             "params": self.params.copy(),
             "target": self._target.params.copy(),
             "optimiser": self._optimiser.get_state(),
             "rollout": self._rollout.get_state(),
-            "window": self._window.get_state(),
-            "replay": self._replay.get_state(),
-            "priorities": self._priorities.get_state() if self._priorities else {},
             "steps": self._steps,
             "targets": self._targets,
         }
 
-    def set_state(self, state: State) -> None:
-        """Go on from `get_state`."""
+    def set_progress(self, state: State) -> None:
+        """Go on from `get_progress`; the memory stays."""
         self.params[:] = state["params"]
         self._target.params[:] = state["target"]
         self._target.load()
         self._optimiser.set_state(state["optimiser"])
         self._rollout.set_state(state["rollout"])
-        self._window.set_state(state["window"])
-        self._replay.set_state(state["replay"])
-        if self._priorities:
-            self._priorities.set_state(state["priorities"])
         self._steps, self._targets = int(state["steps"]), int(state["targets"])
 
     def _act(self, generator: np.random.Generator, stats: TrainStats) -> None:
@@ -245,7 +265,7 @@ class DQN:
         self._policy.epsilon.fill(linear_epsilon(self._settings, self._steps))
         self._rollout.collect(self._network, generator)
         stats.episodes += self._rollout.finished_episodes()
-        places = self._replay.add(self._window.push(self._rollout))
+        places = self.replay.add(self._window.push(self._rollout))
         if self._priorities and len(places):
             self._priorities.add(places)
         self._steps += self._cycle * num_envs
@@ -256,10 +276,10 @@ class DQN:
         """Follow the gradient of one batch; return its means."""
         settings, generator, weights = self._settings, budget.generator, None
         if self._priorities:
-            places, weights = self._priorities.draw(generator, settings.batch_size, len(self._replay))
-            batch = self._replay.gather(places)
+            places, weights = self._priorities.draw(generator, settings.batch_size, len(self.replay))
+            batch = self.replay.gather(places)
         else:
-            batch = self._replay.draw(generator)
+            batch = self.replay.draw(generator)
         targets = self._targets_of(batch)
         error, value = self._differentiate(batch, targets, weights)
         if self._priorities:
@@ -269,48 +289,74 @@ class DQN:
 
     def _targets_of(self, batch: Transitions) -> FloatVector:
         """Compute ``r + discount * Q'(o', argmax_a Q''(o', a))``; Q'' is Q', or for double estimates Q."""
-        following = self._values(self._target.forward(batch.next_observations))
-        if self._settings.double:
-            best = self._values(self._network.forward(batch.next_observations)).argmax(axis=0)
-            values: FloatVector = following[best, self._chosen]
-        else:
-            values = np.maximum.reduce(following, axis=0)
-        values *= batch.discounts
-        values += batch.rewards
-        return values
+        settings = self._settings
+        following = action_values(settings, self._target.forward(batch.next_observations))
+        if not settings.double:
+            return bootstrapped(batch, np.maximum.reduce(following, axis=0))
+        best = action_values(settings, self._network.forward(batch.next_observations)).argmax(axis=0)
+        return bootstrapped(batch, following[best, self._chosen])
 
     def _differentiate(
         self, batch: Transitions, targets: FloatVector, weights: FloatVector | None
     ) -> tuple[FloatVector, float]:
         """Fill the network's gradient with that of the mean loss; return errors and the mean value."""
-        settings, d_outputs = self._settings, self._d_outputs
-        values = self._values(self._network.forward(batch.observations))[batch.actions, self._chosen]
+        settings, outputs = self._settings, self._network.forward(batch.observations)
+        values = action_values(settings, outputs)[batch.actions, self._chosen]
         error: FloatVector = values - targets
-        slope = np.clip(error, -1.0, 1.0) if settings.loss == "huber" else 2.0 * error
-        slope *= np.float32(1.0 / len(error))
+        slope = slopes(settings, error, len(error))
         if weights is not None:
             slope *= weights
-        d_outputs.fill(0.0)
-        d_outputs[batch.actions, self._chosen] = slope
-        if settings.dueling:
-            d_outputs[: self._num_actions] -= slope / np.float32(self._num_actions)
-            d_outputs[-1] = slope
-        self._network.backward(d_outputs, self._no_free, accumulate=False)
+        spread(settings, slope, batch.actions, self._chosen, self._d_outputs)
+        self._network.backward(self._d_outputs, self._no_free, accumulate=False)
         return error, float(np.add.reduce(values)) / len(values)
-
-    def _values(self, outputs: FloatMatrix) -> FloatMatrix:
-        """Turn the network's outputs into action values, shape (num_actions, n)."""
-        if not self._settings.dueling:
-            return outputs
-        advantages = outputs[:-1]
-        values: FloatMatrix = advantages - advantages.mean(axis=0) + outputs[-1]
-        return values
 
     def _loss(self, error: FloatVector) -> float:
         if self._settings.loss == "squared":
             return float(np.dot(error, error)) / len(error)
-        size = np.abs(error)
-        return float(np.where(size < 1.0, 0.5 * error * error, size - 0.5).mean())
+        return float(huber(error).mean())
+
+
+def action_values(settings: DQNConfig, outputs: FloatMatrix) -> FloatMatrix:
+    """Turn a network's outputs into action values, shape (num_actions, n)."""
+    if not settings.dueling:
+        return outputs
+    advantages = outputs[:-1]
+    values: FloatMatrix = advantages - advantages.mean(axis=0) + outputs[-1]
+    return values
+
+
+def bootstrapped(batch: Transitions, values: FloatVector) -> FloatVector:
+    """Make targets of the values of the next observations, in place."""
+    values *= batch.discounts
+    values += batch.rewards
+    return values
+
+
+def slopes(settings: DQNConfig, error: FloatVector, n: int) -> FloatVector:
+    """Differentiate the mean loss of n transitions by the value of each action taken."""
+    slope: FloatVector = np.clip(error, -1.0, 1.0) if settings.loss == "huber" else 2.0 * error
+    slope *= np.float32(1.0 / n)
+    return slope
+
+
+def spread(
+    settings: DQNConfig, slope: FloatVector, actions: ActionArray, chosen: IntVector, d_outputs: FloatMatrix
+) -> None:
+    """Write the derivatives by a network's outputs, given those by the values of the actions taken.
+
+    `chosen` numbers the samples.
+    """
+    d_outputs.fill(0.0)
+    d_outputs[actions, chosen] = slope
+    if settings.dueling:
+        d_outputs[:-1] -= slope / np.float32(len(d_outputs) - 1)
+        d_outputs[-1] = slope
+
+
+def huber(error: FloatVector) -> FloatVector:
+    """Compute the loss that is squared below 1 and straight above."""
+    size = np.abs(error)
+    return np.where(size < 1.0, 0.5 * error * error, size - 0.5)
 
 
 def _at(

@@ -6,8 +6,7 @@ import numpy as np
 
 from fdrl_mpi.arrays import ActionArray, BoolVector, DoubleArray, FloatMatrix, FloatVector, IntVector
 from fdrl_mpi.rl.distributions import Distribution
-from fdrl_mpi.rl.network import Network
-from fdrl_mpi.rl.rollout import Environment
+from fdrl_mpi.rl.rollout import Actor, Draws, Environment
 from fdrl_mpi.steps import StepBuffers
 
 CHUNK = 64
@@ -109,7 +108,7 @@ class EpisodeSampler:
         self._final: FloatMatrix = np.zeros((num_envs, environment.observation_size), np.float32)
         self._make_room(4 * CHUNK)
 
-    def sample(self, network: Network, generator: np.random.Generator) -> EpisodeBatch:
+    def sample(self, network: Actor, generator: Draws) -> EpisodeBatch:
         """Play with the policy of `network`; all draws come from `generator`."""
         environment, sample = self._environment, self._distribution.sample
         num_envs, free, act = environment.num_envs, network.free, network.actor(environment.num_envs)
@@ -128,8 +127,12 @@ class EpisodeSampler:
                 active &= ~ended
                 if not active.any():
                     break
+                self._leave(active, generator)
         lengths[active] = self._horizon
         return self._gathered(lengths)
+
+    def _leave(self, active: BoolVector, generator: Draws) -> None:
+        """Hear, after an episode has ended, which environments play on."""
 
     def _gathered(self, lengths: IntVector) -> EpisodeBatch:
         """Copy the steps of the episodes, one episode after another."""

@@ -37,3 +37,11 @@ class Layout:
             views[name] = flat[start : start + prod(shape)].reshape(shape)
             start += prod(shape)
         return views
+
+    def stacked_views(self, flat: FloatMatrix) -> dict[str, FloatMatrix]:
+        """Cut models that lie below each other, shape (A, d), into their parameters, shape (A, ...) each."""
+        views, start = {}, 0
+        for name, shape in self.shapes.items():
+            views[name] = flat[:, start : start + prod(shape)].reshape(len(flat), *shape)
+            start += prod(shape)
+        return views

@@ -94,6 +94,15 @@ class OnPolicyLearner(ABC):
         stats.means = dict(zip(self.diagnostics, means.tolist(), strict=True))
         return stats
 
+    def start(self, generator: np.random.Generator) -> None:
+        """See `Member.start`."""
+        self._rollout.begin_round(generator)
+
+    @property
+    def stage(self) -> int:
+        """See `Member.stage`: nothing here depends on how far the learner has come."""
+        return 0
+
     def restart(self) -> None:
         """Begin with a fresh optimiser, fresh episodes and no statistics; the model stays."""
         settings, environment = self._on_policy, self._environment

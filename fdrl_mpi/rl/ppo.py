@@ -12,7 +12,8 @@ from math import inf
 
 import numpy as np
 
-from fdrl_mpi.arrays import ActionArray, DoubleArray, FloatVector
+from fdrl_mpi.arrays import ActionArray, DoubleArray, FloatMatrix, FloatVector
+from fdrl_mpi.rl.distributions import Distribution
 from fdrl_mpi.rl.hyperparameters import PPOConfig
 from fdrl_mpi.rl.learner import Budget
 from fdrl_mpi.rl.model import PolicyModel
@@ -90,15 +91,8 @@ class PPO(OnPolicyLearner):
         """Differentiate the mean loss of `n` samples by the outputs of one block of them."""
         settings, policy, network = self._settings, self._distribution, self._network
         outputs = network.forward(block.observations)
-        policy.evaluate(outputs[:-1], network.free, block.actions)
-        log_ratio = policy.log_probability - block.log_probability
         d_outputs, d_free = np.empty_like(outputs), np.empty_like(network.free)
-        gain, d_log_probability = surrogate(log_ratio, block.advantage, settings.clip_range)
-        d_log_probability *= 1.0 / n
-        policy.backward(d_log_probability, -settings.entropy_coefficient / n, d_outputs[:-1], d_free)
-        value_range = settings.clip_range if settings.clip_value else inf
-        error = value_error(outputs[-1], block.value, block.target, value_range)
-        np.multiply(error, settings.value_coefficient / n, out=d_outputs[-1])
+        gain, log_ratio = differentiate(settings, policy, outputs, network.free, block, n, d_outputs, d_free)
         pulled = outputs[:-1], network.free, 1.0 / n, d_outputs[:-1], d_free
         self._objective.pull(policy, block.observations, *pulled)
         network.backward(d_outputs, d_free, accumulate)
@@ -113,6 +107,38 @@ class PPO(OnPolicyLearner):
                 np.count_nonzero(np.abs(np.expm1(log_ratio)) > settings.clip_range),
             ]
         )
+
+
+def differentiate(
+    settings: PPOConfig,
+    policy: Distribution,
+    outputs: FloatMatrix,
+    free: FloatVector,
+    block: Batch,
+    n: int,
+    d_outputs: FloatMatrix,
+    d_free: FloatVector,
+) -> tuple[FloatVector, FloatVector]:
+    """Write the derivatives of the mean loss of n samples by the outputs for a block of them.
+
+    Parameters
+    ----------
+    outputs, d_outputs : float32 arrays, shape (size + 1, rows)
+        The policy's outputs and the value.
+
+    Returns
+    -------
+    surrogate, log_ratio : float32 arrays, shape (rows,)
+    """
+    policy.evaluate(outputs[:-1], free, block.actions)
+    log_ratio = policy.log_probability - block.log_probability
+    gain, d_log_probability = surrogate(log_ratio, block.advantage, settings.clip_range)
+    d_log_probability *= 1.0 / n
+    policy.backward(d_log_probability, -settings.entropy_coefficient / n, d_outputs[:-1], d_free)
+    value_range = settings.clip_range if settings.clip_value else inf
+    error = value_error(outputs[-1], block.value, block.target, value_range)
+    np.multiply(error, settings.value_coefficient / n, out=d_outputs[-1])
+    return gain, log_ratio
 
 
 def surrogate(

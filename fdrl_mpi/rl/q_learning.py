@@ -6,7 +6,8 @@ Watkins and Dayan, "Q-learning", Machine Learning 8, 1992. Rummery and Niranjan,
 Chi, "The Blessing of Heterogeneity in Federated Q-Learning", ICML 2023 (averaging, and importance averaging).
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,9 @@ LARGEST_LOG_WEIGHT = 100.0
 """Logarithm of the weight from which on more visits count no more."""
 LOG_UNIT = 70.0
 """Weights are divided by exp of this: float32 holds them then, their products with values, and squares."""
+
+Ended: TypeAlias = Callable[[list[tuple[float, float]]], None]
+"""Takes (return, length) of the episodes that a step ended."""
 
 
 class QLearning:
@@ -57,6 +61,7 @@ class QLearning:
         self._model, self._table, self.params = model, model.table, model.params
         self._visits: DoubleArray = np.zeros(len(model.params))
         self._lr = settings.lr
+        self._counted_envs = environment.num_envs
         self.restart()
 
     @staticmethod
@@ -85,26 +90,39 @@ class QLearning:
 
     def train(self, budget: Budget) -> TrainStats:
         """Step and update until the budget is spent."""
-        stats, num_envs = TrainStats(), self._environment.num_envs
+        stats, num_envs = TrainStats(means=self.error()), self._environment.num_envs
+        self._states.begin_round(budget.generator)
+        stats.gradient_steps = self._learn(budget.work // num_envs, budget, stats.episodes.extend)
+        stats.env_steps = stats.gradient_steps * num_envs
+        return stats
+
+    def _learn(self, num_steps: int, budget: Budget, ended: Ended) -> int:
+        """Make steps in all environments, an update after each; tell of episodes; return their number."""
         self._visits.fill(0.0)
         self._lr = budget.lr
-        stats.means = self._error()
         states = self._states
-        states.begin_round(budget.generator)
-        for t in range(budget.work // num_envs):
+        for t in range(num_steps):
             if t % CHUNK == 0:
                 explored = self._draw_explored(budget.generator)
             if t == 0:
                 self._actions = self._behave(explored[0], states.current)
             first, actions = states.current.copy(), self._actions
-            stats.episodes += states.step(actions)
+            if episodes := states.step(actions):
+                ended(episodes)
             self._explored = explored[t % CHUNK + 1]
             self._actions = self._behave(self._explored, states.current)
             self._update(first, actions)
-            self._steps += num_envs
-        stats.gradient_steps = budget.work // num_envs
-        stats.env_steps = stats.gradient_steps * num_envs
-        return stats
+            self._steps += self._counted_envs
+        return num_steps
+
+    def start(self, generator: np.random.Generator) -> None:
+        """See `Member.start`."""
+        self._states.begin_round(generator)
+
+    @property
+    def stage(self) -> int:
+        """See `Member.stage`: exploration depends on the steps made."""
+        return self._steps
 
     def coordinate_weights(self) -> FloatVector:
         """Weigh each entry by ``(1 - lr)^-visits``, times a constant that all agents share.
@@ -138,7 +156,9 @@ class QLearning:
         targets = self._following_values() * np.float32(settings.gamma)
         targets[states.terminated] = 0.0
         targets += states.rewards
-        pairs = first * self._table.shape[1] + actions
+        self._move(first * self._table.shape[1] + actions, targets)
+
+    def _move(self, pairs: IntVector, targets: FloatVector) -> None:
         if len(pairs) == 1:
             pair = int(pairs[0])
             self.params[pair] += self._lr * float(targets[0] - self.params[pair])
@@ -185,7 +205,7 @@ class QLearning:
         best: IntVector = self._table[states].argmax(axis=1)
         return np.where(explored < 0, best, explored)
 
-    def _error(self) -> dict[str, float]:
+    def error(self) -> dict[str, float]:
         """Measure how far the table is from the optimal one, where that is known."""
         solve = getattr(self._environment, "optimal_values", None)
         if solve is None or self._settings.gamma >= 1.0:

@@ -93,13 +93,24 @@ class Reinforce:
         sums = np.zeros(len(self.means))
         self._network.load()
         for _ in range(budget.work // (self._waves * self._num_envs)):
-            batch = self.sample(self._waves, budget.generator, stats)
-            self.differentiate(batch, sums)
-            sums[-1] += self._optimiser.step(budget.lr, self._settings.max_gradient_norm)
+            self.follow(self.sample(self._waves, budget.generator, stats), budget.lr, sums)
             stats.gradient_steps += 1
         self._network.store()
         stats.means = dict(zip(self.means, (sums / max(stats.gradient_steps, 1)).tolist(), strict=True))
         return stats
+
+    def follow(self, batch: EpisodeBatch, lr: float, sums: DoubleArray) -> None:
+        """Step along the gradient of a batch; add its means to `sums`."""
+        self.differentiate(batch, sums)
+        sums[-1] += self._optimiser.step(lr, self._settings.max_gradient_norm)
+
+    def start(self, generator: np.random.Generator) -> None:
+        """See `Member.start`: every batch begins with new episodes."""
+
+    @property
+    def stage(self) -> int:
+        """See `Member.stage`: nothing here depends on how far the learner has come."""
+        return 0
 
     def restart(self) -> None:
         """Begin with a fresh optimiser; the model stays."""

@@ -32,9 +32,9 @@ class Replay:
         batch_size: int,
     ) -> None:
         self._capacity = capacity
-        self._rows = _allocate(capacity, observation_size, action_shape, action_dtype)
-        self._batch = _allocate(batch_size, observation_size, action_shape, action_dtype)
-        self._columns = [(getattr(self._rows, name), getattr(self._batch, name)) for name in COLUMNS]
+        self._rows = allocate_transitions(capacity, observation_size, action_shape, action_dtype)
+        self._batch = allocate_transitions(batch_size, observation_size, action_shape, action_dtype)
+        self._columns = [getattr(self._rows, name) for name in COLUMNS]
         self._next = self._filled = 0
         self.batch_size = batch_size
 
@@ -48,7 +48,7 @@ class Replay:
         self._next = stop % self._capacity
         self._filled = min(self._filled + count, self._capacity)
         if stop <= self._capacity:
-            for (column, _), name in zip(self._columns, COLUMNS, strict=True):
+            for column, name in zip(self._columns, COLUMNS, strict=True):
                 column[start:stop] = getattr(new, name)
             return np.arange(start, stop)
         places: IntVector = np.arange(start, stop) % self._capacity
@@ -56,15 +56,16 @@ class Replay:
             getattr(self._rows, name)[places] = getattr(new, name)
         return places
 
-    def draw(self, generator: np.random.Generator) -> Transitions:
-        """Draw a batch uniformly with replacement; the next batch overwrites it."""
-        return self.gather(generator.integers(self._filled, size=self.batch_size))
+    def draw(self, generator: np.random.Generator, out: Transitions | None = None) -> Transitions:
+        """Draw a batch uniformly with replacement, into `out` or where the next batch overwrites it."""
+        return self.gather(generator.integers(self._filled, size=self.batch_size), out)
 
-    def gather(self, places: IntVector) -> Transitions:
+    def gather(self, places: IntVector, out: Transitions | None = None) -> Transitions:
         """Copy the transitions at these places to the batch."""
-        for column, gathered in self._columns:
-            column.take(places, axis=0, out=gathered, mode="clip")
-        return self._batch
+        batch = self._batch if out is None else out
+        for column, name in zip(self._columns, COLUMNS, strict=True):
+            column.take(places, axis=0, out=getattr(batch, name), mode="clip")
+        return batch
 
     def get_state(self) -> State:
         """Return what is filled."""
@@ -78,9 +79,10 @@ class Replay:
             getattr(self._rows, name)[: self._filled] = state[name]
 
 
-def _allocate(
+def allocate_transitions(
     rows: int, observation_size: int, action_shape: tuple[int, ...], action_dtype: type[np.generic]
 ) -> Transitions:
+    """Make room for transitions, all zero."""
     observations: FloatMatrix = np.zeros((rows, observation_size), np.float32)
     actions: ActionArray = np.zeros((rows, *action_shape), action_dtype)
     numbers: FloatVector = np.zeros(rows, np.float32)

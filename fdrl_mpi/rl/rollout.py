@@ -1,11 +1,11 @@
 """Acting: a fixed number of steps in a batch of environments, written in place."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from fdrl_mpi.arrays import ActionArray, BoolVector, FloatMatrix, FloatVector, State
-from fdrl_mpi.rl.network import Network
 from fdrl_mpi.steps import ActionSpec, StepBuffers
 
 
@@ -28,13 +28,25 @@ class Environment(Protocol):
     def set_state(self, state: State) -> FloatMatrix: ...
 
 
+Draws: TypeAlias = Any
+"""A numpy Generator; of several agents that learn together, the `Generators` of a team."""
+
+
+class Actor(Protocol):
+    """The part of a `Network` that acting needs."""
+
+    free: FloatVector
+
+    def actor(self, num_rows: int) -> Callable[[FloatMatrix], FloatMatrix]: ...
+
+
 class Policy(Protocol):
     """The part of a `Distribution` that acting needs."""
 
     action_dtype: type[np.generic]
     action_shape: tuple[int, ...]
 
-    def noise(self, generator: np.random.Generator, steps: int, n: int) -> ActionArray: ...
+    def noise(self, generator: Draws, steps: int, n: int) -> ActionArray: ...
 
     def sample(
         self, outputs: FloatMatrix, free: FloatVector, noise: FloatMatrix, actions: ActionArray
@@ -77,7 +89,7 @@ class Rollout:
         """Steps of each environment, T."""
         return len(self.rewards)
 
-    def begin_round(self, generator: np.random.Generator) -> None:
+    def begin_round(self, generator: Draws) -> None:
         """Let the episodes that start in this round draw from `generator`."""
         if self._started:
             self.environment.reseed(generator)
@@ -85,7 +97,7 @@ class Rollout:
             self.observations[-1] = self.environment.reset(generator)
             self._started = True
 
-    def collect(self, network: Network, generator: np.random.Generator) -> None:
+    def collect(self, network: Actor, generator: Draws) -> None:
         """Act for T steps with the policy of `network`."""
         step, sample, free = self.environment.step, self._policy.sample, network.free
         act = network.actor(self.environment.num_envs)
@@ -98,6 +110,10 @@ class Rollout:
     def finished_episodes(self) -> list[tuple[float, float]]:
         """Return (return, length) of the episodes the last `collect` ended; call it once after each."""
         return self._episodes.add(self.rewards, self.terminated | self.truncated)
+
+    def numbered_episodes(self) -> list[tuple[int, float, float]]:
+        """Do what `finished_episodes` does; return (number of the environment, return, length)."""
+        return self._episodes.add_numbered(self.rewards, self.terminated | self.truncated)
 
     def get_state(self) -> State:
         """Return the environments and the unfinished episodes."""
@@ -132,6 +148,10 @@ class EpisodeLog:
 
     def add(self, rewards: FloatMatrix, done: BoolVector) -> list[tuple[float, float]]:
         """Append T steps, shape (T, N); return (return, length) of each finished episode, in order."""
+        return [(total, length) for _, total, length in self.add_numbered(rewards, done)]
+
+    def add_numbered(self, rewards: FloatMatrix, done: BoolVector) -> list[tuple[int, float, float]]:
+        """Do what `add` does; return the environment too: (number, return, length)."""
         if not done.any():
             self._open_return += rewards.sum(axis=0, dtype=np.float64)
             self._open_length += len(rewards)
@@ -141,9 +161,8 @@ class EpisodeLog:
         closed_return, closed_length = np.zeros_like(self._open_return), np.zeros_like(self._open_length)
         finished = []
         for t, env in np.argwhere(done).tolist():
-            finished.append(
-                (float(returns[t, env] - closed_return[env]), float(lengths[t, env] - closed_length[env]))
-            )
+            total, length = returns[t, env] - closed_return[env], lengths[t, env] - closed_length[env]
+            finished.append((env, float(total), float(length)))
             closed_return[env], closed_length[env] = returns[t, env], lengths[t, env]
         self._open_return = returns[-1] - closed_return
         self._open_length = lengths[-1] - closed_length

@@ -1,0 +1,157 @@
+"""Agents of one rank that train together, beside the same agents in turn, in one process on one core.
+
+``python benchmarks/batched.py [--agents 1 4 16 64 256] [--learners ppo a2c] [--repeats 5] [--json]``
+
+Both take turns, round by round, with the same budgets; 64-64 networks. The rate counts the steps of all
+agents. What an agent takes of memory is what the process grew by when its agents and their teams were made
+and had trained once.
+"""
+
+import argparse
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from one_core import pin
+
+from fdrl_mpi.process import prepare_process
+
+CARTPOLE = {"environment.id": "CartPole-v1", "learner.network.hidden": "[64, 64]"}
+LEARNERS = {
+    "ppo": CARTPOLE | {"learner.budget": "512"},
+    "a2c": CARTPOLE | {"learner.budget": "200"},
+    "reinforce": CARTPOLE | {"learner.budget": "16"},
+    "dqn": CARTPOLE | {"learner.budget": "400", "learner.learning_starts": "200"},
+    "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "400"},
+}
+COLUMNS = {
+    "learner": "learner",
+    "num_envs": "envs each",
+    "agents": "agents",
+    "in_turn": "in turn steps/s",
+    "together": "together steps/s",
+    "ratio": "ratio",
+    "spread": "+-",
+    "kib_in_turn": "KiB an agent in turn",
+    "kib_together": "KiB an agent together",
+}
+
+
+def main() -> None:
+    """Measure and report."""
+    prepare_process()
+    arguments = _arguments()
+
+    from reporting import machine, print_json, print_report
+
+    from fdrl_mpi.rl.denormals import flush_denormals
+
+    facts = machine() | {"pinned_to_core": pin()}
+    flush_denormals()
+    rows = [
+        _row(learner, num_envs, count, arguments.repeats)
+        for learner in arguments.learners
+        for num_envs in arguments.num_envs
+        for count in arguments.agents
+    ]
+    title = "Agents of a rank on one core"
+    print_report(
+        title,
+        rows,
+        COLUMNS,
+        f"medians of {arguments.repeats} rounds; +-: half the quartile range of the ratio",
+    )
+    if arguments.json:
+        print_json(facts, rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--agents", nargs="+", type=int, default=[1, 4, 16, 64, 256])
+    parser.add_argument("--learners", nargs="+", default=list(LEARNERS), choices=LEARNERS)
+    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 8], help="of each agent")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each")
+    parser.add_argument("--json", action="store_true", help="print a last line of JSON")
+    return parser.parse_args()
+
+
+def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any]:
+    """Let both ways take turns; the first round of each is left out."""
+    from reporting import Spread
+
+    ways, grown = {}, {}
+    for way in ("in_turn", "together"):
+        before = _resident_bytes()
+        ways[way] = _agents(learner, num_envs, count, way == "together")
+        ways[way](1)
+        grown[way] = (_resident_bytes() - before) / count / 1024
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for round in range(2, repeats + 2):
+        for way, train in ways.items():
+            started = perf_counter()
+            steps = train(round)
+            rates[way].append(steps / (perf_counter() - started))
+    ratio = Spread.of([b / a for a, b in zip(rates["in_turn"], rates["together"], strict=True)])
+    return {
+        "learner": learner,
+        "num_envs": num_envs,
+        "agents": count,
+        **{way: Spread.of(values).median for way, values in rates.items()},
+        "ratio": ratio.median,
+        "spread": ratio.relative,
+        **{f"kib_{way}": kib for way, kib in grown.items()},
+    }
+
+
+def _agents(learner: str, num_envs: int, count: int, is_together: bool) -> Callable[[int], int]:
+    """Make the agents of one rank; return what trains them all for a round and counts their steps."""
+    from fdrl_mpi.build import make_participant, make_plan, make_wire
+    from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
+    from fdrl_mpi.build_team import make_together, why_in_turn
+    from fdrl_mpi.config_file import read
+
+    changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
+    config = read([], [("environment.heterogeneity", "{}"), *changes.items()])
+    import numpy as np
+
+    one = make_environment(config.environment, [{}] * num_envs)
+    model = make_model(config.learner, config.seed, one, "numpy", "cpu")
+    wire, plan, worlds = make_wire(config, model), make_plan(config, count), draw_worlds(config, count)
+    rows = np.zeros((count, wire.length), np.float32)
+    participants = {
+        agent: make_participant(
+            config, wire, make_environment(config.environment, [{}] * num_envs), "numpy", "cpu", row
+        )
+        for agent, row in enumerate(rows, 1)
+    }
+    published = dict.fromkeys(participants, model.params.copy())
+    assert not why_in_turn(config, wire, "numpy", one, model)
+    together = make_together(config, worlds, one, model)
+
+    def train(round: int) -> int:
+        budgets = {agent: plan.schedule(round, agent) for agent in participants}
+        if not is_together:
+            return sum(
+                participants[agent].train(published[agent], budget).env_steps
+                for agent, budget in budgets.items()
+            )
+        return sum(
+            stats.env_steps
+            for crew in together.crews(participants, budgets)
+            for stats in together.train(crew, participants, published, budgets)
+        )
+
+    return train
+
+
+def _resident_bytes() -> int:
+    """Read how much memory this process holds."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Training several agents of a rank at once, where their learners can."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from fdrl_mpi.arrays import FloatVector
+from fdrl_mpi.federation.participant import Participant
+from fdrl_mpi.rl.learner import Budget, TrainStats
+from fdrl_mpi.rl.team import GroupedEnvironment, Member, Team
+
+Crew: TypeAlias = tuple[int, ...]
+"""Ids of agents that train at the same time."""
+
+TEAM_SIZE = 64
+"""Agents of one team: more of them spread a call over more agents, but their models leave the cache."""
+TEAMS_KEPT = 2
+"""Teams of different sizes whose arrays are kept."""
+
+
+class Together:
+    """Makes crews of agents and trains each of them as one team.
+
+    Nothing an agent owns is in here: a team takes the learners' states and gives them back.
+
+    Parameters
+    ----------
+    make_team : callable
+        Maps a number of members to a team of that size.
+    make_environment : callable
+        Maps the ids of a crew to the environments of all its agents.
+    """
+
+    def __init__(
+        self, make_team: Callable[[int], Team], make_environment: Callable[[Crew], GroupedEnvironment]
+    ) -> None:
+        self._make_team, self._make_environment = make_team, make_environment
+        self._teams: dict[int, Team] = {}
+        self._environments: dict[Crew, GroupedEnvironment] = {}
+
+    def crews(self, participants: Mapping[int, Participant], budgets: Mapping[int, Budget]) -> list[Crew]:
+        """Sort the agents that train in a round into crews whose members have the same to do."""
+        alike: dict[tuple[int, float, int], list[int]] = {}
+        for agent, budget in budgets.items():
+            member: Member = participants[agent].learner  # type: ignore[assignment]
+            alike.setdefault((budget.work, budget.lr, member.stage), []).append(agent)
+        crews = [crew for agents in alike.values() for crew in _cut(agents)]
+        self._environments = {crew: self._environments[crew] for crew in crews if crew in self._environments}
+        return crews
+
+    def train(
+        self,
+        crew: Crew,
+        participants: Mapping[int, Participant],
+        published: Mapping[int, FloatVector],
+        budgets: Mapping[int, Budget],
+    ) -> list[TrainStats]:
+        """Let every agent of a crew learn from what was published, and write what travels into its row."""
+        for agent in crew:
+            participants[agent].begin(published[agent])
+        members: list[Member] = [participants[agent].learner for agent in crew]  # type: ignore[misc]
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found and named afterwards
+            team, environment = self._team(len(crew)), self._environment(crew)
+            all_stats = team.train(members, [budgets[agent] for agent in crew], environment)
+        for agent, stats in zip(crew, all_stats, strict=True):
+            participants[agent].finish(published[agent], stats)
+        return all_stats
+
+    def _team(self, size: int) -> Team:
+        if size not in self._teams:
+            if len(self._teams) == TEAMS_KEPT:
+                del self._teams[next(iter(self._teams))]
+            self._teams[size] = self._make_team(size)
+        return self._teams[size]
+
+    def _environment(self, crew: Crew) -> GroupedEnvironment:
+        if crew not in self._environments:
+            self._environments[crew] = self._make_environment(crew)
+        return self._environments[crew]
+
+
+def _cut(agents: Sequence[int]) -> list[Crew]:
+    """Cut a row of agents into crews of at most `TEAM_SIZE`, of equal size where that is possible."""
+    return [tuple(map(int, crew)) for crew in np.array_split(agents, -(-len(agents) // TEAM_SIZE))]

@@ -1,0 +1,68 @@
+"""Who trains together, and that it is told when agents do not."""
+
+import pytest
+from scripted import BUDGET, scripted
+
+from fdrl_mpi.build import make_wire
+from fdrl_mpi.build_agent import engine_of, make_environment, make_model
+from fdrl_mpi.build_team import why_in_turn
+from fdrl_mpi.config_file import read
+from fdrl_mpi.federation.together import TEAM_SIZE, Together
+from fdrl_mpi.federation.wire import whole
+from fdrl_mpi.rl.learner import Budget
+
+IN_TURN = {
+    "learner.name = svrpg": {"learner.name": "svrpg"},
+    "torch engine": {"learner.engine": "torch"},
+    "environment.id = Catch": {"environment.id": "Catch"},
+    "bound to its optimiser": {"objective.proximal": "0.1"},
+    "hands in": {"aggregation.update_kind": "gradient", "aggregation.weighting": "uniform"},
+    "learner.target_kl": {"learner.name": "ppo", "learner.target_kl": "0.01"},
+    "learner.normalise_rewards": {"learner.name": "ppo", "learner.normalise_rewards": "true"},
+    "real numbers": {"environment.id": "Pendulum-v1"},
+    "2048 samples": {"environment.num_envs": "64", "learner.num_steps": "128"},
+}
+
+
+def _why(changes: dict[str, str]) -> str:
+    config = read([], [("agents_per_rank", "2"), *changes.items()])
+    environment = make_environment(config.environment, [{}] * config.environment.num_envs)
+    engine = engine_of(config.learner, "cpu")
+    model = make_model(config.learner, config.seed, environment, engine, "cpu")
+    return why_in_turn(config, make_wire(config, model), engine, environment, model)
+
+
+@pytest.mark.parametrize("reason", IN_TURN)
+def test_what_does_not_fit_is_trained_in_turn_and_the_reason_is_told(reason: str) -> None:
+    assert reason in _why(IN_TURN[reason])
+
+
+@pytest.mark.parametrize("share", ["all", "actor", "trunk"])
+def test_what_travels_of_a_model_does_not_matter(share: str) -> None:
+    assert not _why({"learner.share": share})
+    assert not _why({"learner.share": share, "aggregation.update_kind": "difference"})
+
+
+class Staged:
+    """A learner of a stage."""
+
+    def __init__(self, stage: int) -> None:
+        self.stage = stage
+
+
+def _crews(budgets: dict[int, Budget], stages: dict[int, int]) -> list[tuple[int, ...]]:
+    participants = {agent: scripted(whole(3))[0] for agent in budgets}
+    for agent, participant in participants.items():
+        participant.learner = Staged(stages.get(agent, 0))
+    return Together(lambda size: None, lambda crew: None).crews(participants, budgets)
+
+
+def test_a_crew_has_the_same_to_do() -> None:
+    other = Budget(BUDGET.work + 1, BUDGET.lr, BUDGET.generator)
+    assert _crews({1: BUDGET, 2: other, 3: BUDGET, 4: BUDGET}, {4: 7}) == [(1, 3), (2,), (4,)]
+
+
+def test_many_agents_make_several_crews_of_equal_size() -> None:
+    crews = _crews(dict.fromkeys(range(1, 2 * TEAM_SIZE + 2), BUDGET), {})
+    assert [len(crew) for crew in crews] == [43, 43, 43]
+    assert [agent for crew in crews for agent in crew] == list(range(1, 2 * TEAM_SIZE + 2))
