@@ -81,7 +81,7 @@ class Company:
         one = make_environment(self.config.environment, [{}] * self.config.environment.num_envs)
         model = make_model(self.config.learner, self.config.seed, one, "numpy", "cpu")
         assert not why_in_turn(self.config, whole(len(model.params)), "numpy", one, model)
-        return _class_of(self.config)(self.config.learner, model, Worlds(one, size))
+        return _class_of(self.config)(self.config.learner, model, Worlds(one, size, one.num_envs))
 
     def budgets(self, round: int, agents: Sequence[int]) -> list[Budget]:
         learner = self.config.learner
