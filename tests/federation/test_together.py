@@ -83,5 +83,6 @@ def test_a_team_is_made_of_any_environment_with_the_same_spaces() -> None:
     budgets = {agent: make_plan(config, 2).schedule(1, agent) for agent in participants}
     crews = together.crews(participants, budgets)
     all_stats = together.train(crews[0], participants, dict.fromkeys(participants, model.params), budgets)
-    assert crews == [(1, 2)] and [stats.env_steps for stats in all_stats] == [192, 192]
+    assert crews == [(1, 2)]
+    assert [stats.env_steps for stats in all_stats] == [192, 192]
     assert not np.array_equal(participants[1].row, participants[2].row)

@@ -128,6 +128,15 @@ def test_a_team_equals_its_members_in_turn(name: str, num_agents: int) -> None:
     _check_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("name", ["ppo", "ppo that is cut short", "reinforce"])
+def test_products_of_several_rows_are_equal_to_the_bit(name: str) -> None:
+    ours, theirs = Company(name, 4), Company(name, 4)
+    ours.together(1, range(4))
+    theirs.in_turn(1, range(4))
+    for one, other in zip(ours.learners, theirs.learners, strict=True):
+        np.testing.assert_array_equal(one.params, other.params)
+
+
 @pytest.mark.parametrize("name", LEARNERS)
 def test_agents_may_train_alone_in_one_round_and_together_in_the_next(name: str) -> None:
     ours, theirs = Company(name, 5), Company(name, 5)
