@@ -3,12 +3,14 @@
 ``python benchmarks/batched.py [--agents 1 4 16 64 256] [--learners ppo a2c] [--repeats 5] [--json]``
 
 Both take turns, round by round, with the same budgets; 64-64 networks. The rate counts the steps of all
-agents. What an agent takes of memory is what the process grew by when its agents and their teams were made
-and had trained once.
+agents. What an agent takes of memory is what a process of its own grew by when the agents, and their teams,
+were made and had trained once.
 """
 
 import argparse
 import gc
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -20,12 +22,13 @@ from fdrl_mpi.process import prepare_process
 
 CARTPOLE = {"environment.id": "CartPole-v1", "learner.network.hidden": "[64, 64]"}
 LEARNERS = {
-    "ppo": CARTPOLE | {"learner.budget": "512"},
-    "a2c": CARTPOLE | {"learner.budget": "200"},
+    "ppo": CARTPOLE | {"learner.budget": "1024"},
+    "a2c": CARTPOLE | {"learner.budget": "1000"},
     "reinforce": CARTPOLE | {"learner.budget": "16"},
-    "dqn": CARTPOLE | {"learner.budget": "400", "learner.learning_starts": "200"},
-    "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "400"},
+    "dqn": CARTPOLE | {"learner.budget": "800", "learner.learning_starts": "200"},
+    "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "1000"},
 }
+WAYS = ("in_turn", "together")
 COLUMNS = {
     "learner": "learner",
     "num_envs": "envs each",
@@ -43,6 +46,9 @@ def main() -> None:
     """Measure and report."""
     prepare_process()
     arguments = _arguments()
+    if arguments.grown:
+        print(_grown(*arguments.grown))
+        return
 
     from reporting import machine, print_json, print_report
 
@@ -73,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), choices=LEARNERS)
     parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 8], help="of each agent")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each")
+    parser.add_argument("--grown", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print a last line of JSON")
     return parser.parse_args()
 
@@ -81,12 +88,9 @@ def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any
     """Let both ways take turns; the first round of each is left out."""
     from reporting import Spread
 
-    ways, grown = {}, {}
-    for way in ("in_turn", "together"):
-        before = _resident_bytes()
-        ways[way] = _agents(learner, num_envs, count, way == "together")
-        ways[way](1)
-        grown[way] = (_resident_bytes() - before) / count / 1024
+    ways = {way: _agents(learner, num_envs, count, way) for way in WAYS}
+    for train in ways.values():
+        train(1)
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for round in range(2, repeats + 2):
         for way, train in ways.items():
@@ -101,12 +105,14 @@ def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any
         **{way: Spread.of(values).median for way, values in rates.items()},
         "ratio": ratio.median,
         "spread": ratio.relative,
-        **{f"kib_{way}": kib for way, kib in grown.items()},
+        **{f"kib_{way}": _grown_alone(learner, num_envs, count, way) for way in WAYS},
     }
 
 
-def _agents(learner: str, num_envs: int, count: int, is_together: bool) -> Callable[[int], int]:
+def _agents(learner: str, num_envs: int, count: int, way: str) -> Callable[[int], int]:
     """Make the agents of one rank; return what trains them all for a round and counts their steps."""
+    import numpy as np
+
     from fdrl_mpi.build import make_participant, make_plan, make_wire
     from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
     from fdrl_mpi.build_team import make_together, why_in_turn
@@ -114,8 +120,6 @@ def _agents(learner: str, num_envs: int, count: int, is_together: bool) -> Calla
 
     changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
     config = read([], [("environment.heterogeneity", "{}"), *changes.items()])
-    import numpy as np
-
     one = make_environment(config.environment, [{}] * num_envs)
     model = make_model(config.learner, config.seed, one, "numpy", "cpu")
     wire, plan, worlds = make_wire(config, model), make_plan(config, count), draw_worlds(config, count)
@@ -132,7 +136,7 @@ def _agents(learner: str, num_envs: int, count: int, is_together: bool) -> Calla
 
     def train(round: int) -> int:
         budgets = {agent: plan.schedule(round, agent) for agent in participants}
-        if not is_together:
+        if way == "in_turn":
             return sum(
                 participants[agent].train(published[agent], budget).env_steps
                 for agent, budget in budgets.items()
@@ -144,6 +148,21 @@ def _agents(learner: str, num_envs: int, count: int, is_together: bool) -> Calla
         )
 
     return train
+
+
+def _grown_alone(learner: str, num_envs: int, count: int, way: str) -> float:
+    """Let a process of its own measure what an agent takes, KiB."""
+    words = ["--grown", learner, str(num_envs), str(count), way]
+    return float(subprocess.run([sys.executable, __file__, *words], check=True, capture_output=True).stdout)
+
+
+def _grown(learner: str, num_envs: str, count: str, way: str) -> float:
+    """Make agents and train them once; return what this process grew by for each, KiB."""
+    _agents(learner, int(num_envs), 1, "in_turn")(1)
+    before = _resident_bytes()
+    train = _agents(learner, int(num_envs), int(count), way)
+    train(1)
+    return (_resident_bytes() - before) / int(count) / 1024
 
 
 def _resident_bytes() -> int:

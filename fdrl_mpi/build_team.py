@@ -50,12 +50,12 @@ def make_together(
     worlds : sequence of Context
         Of all agents of the run.
     environment, model : VectorEnv, Model
-        Like those of every agent.
+        With the spaces and the network of every agent's; how many environments there are does not matter.
     """
     cls = _team_class(config)
 
     def make_team(num_members: int) -> Team:
-        return cls(config.learner, model, Worlds(environment, num_members))
+        return cls(config.learner, model, Worlds(environment, num_members, config.environment.num_envs))
 
     def environment_of(crew: Crew) -> GroupedEnvironment:
         contexts = [worlds[agent - 1] for agent in crew for _ in range(config.environment.num_envs)]

@@ -76,15 +76,15 @@ class Worlds:
     Parameters
     ----------
     one : Environment
-        One member's.
-    num_members : int
+        With the spaces of every member's.
+    num_members, envs_each : int
     """
 
     step: Callable[[ActionArray, StepBuffers], None]
 
-    def __init__(self, one: Environment, num_members: int) -> None:
-        self.num_members, self.envs_each = num_members, one.num_envs
-        self.num_envs = num_members * one.num_envs
+    def __init__(self, one: Environment, num_members: int, envs_each: int) -> None:
+        self.num_members, self.envs_each = num_members, envs_each
+        self.num_envs = num_members * envs_each
         self.observation_size, self.observation_shape = one.observation_size, one.observation_shape
         self.action_spec = one.action_spec
 

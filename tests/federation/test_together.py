@@ -1,11 +1,12 @@
 """Who trains together, and that it is told when agents do not."""
 
+import numpy as np
 import pytest
 from scripted import BUDGET, scripted
 
-from fdrl_mpi.build import make_wire
+from fdrl_mpi.build import make_participant, make_plan, make_wire
 from fdrl_mpi.build_agent import engine_of, make_environment, make_model
-from fdrl_mpi.build_team import why_in_turn
+from fdrl_mpi.build_team import make_together, why_in_turn
 from fdrl_mpi.config_file import read
 from fdrl_mpi.federation.together import TEAM_SIZE, Together
 from fdrl_mpi.federation.wire import whole
@@ -66,3 +67,22 @@ def test_many_agents_make_several_crews_of_equal_size() -> None:
     crews = _crews(dict.fromkeys(range(1, 2 * TEAM_SIZE + 2), BUDGET), {})
     assert [len(crew) for crew in crews] == [43, 43, 43]
     assert [agent for crew in crews for agent in crew] == list(range(1, 2 * TEAM_SIZE + 2))
+
+
+def test_a_team_is_made_of_any_environment_with_the_same_spaces() -> None:
+    """A rank whose agents are all known already has none of its own at hand."""
+    changes = [("environment.num_envs", "3"), ("environment.heterogeneity", "{}"), ("learner.budget", "192")]
+    config = read([], [*changes, ("learner.num_steps", "64")])
+    one = make_environment(config.environment, [{}])
+    model = make_model(config.learner, config.seed, one, "numpy", "cpu")
+    wire, together = make_wire(config, model), make_together(config, [{}, {}], one, model)
+    participants = {}
+    for agent in (1, 2):
+        environment, row = make_environment(config.environment, [{}] * 3), np.zeros(wire.length, np.float32)
+        participants[agent] = make_participant(config, wire, environment, "numpy", "cpu", row)
+    budgets = {agent: make_plan(config, 2).schedule(1, agent) for agent in participants}
+    crews = together.crews(participants, budgets)
+    all_stats = together.train(crews[0], participants, dict.fromkeys(participants, model.params), budgets)
+    assert crews == [(1, 2)]
+    assert [stats.env_steps for stats in all_stats] == [192, 192]
+    assert not np.array_equal(participants[1].row, participants[2].row)

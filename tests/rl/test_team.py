@@ -81,7 +81,7 @@ class Company:
         one = make_environment(self.config.environment, [{}] * self.config.environment.num_envs)
         model = make_model(self.config.learner, self.config.seed, one, "numpy", "cpu")
         assert not why_in_turn(self.config, whole(len(model.params)), "numpy", one, model)
-        return _class_of(self.config)(self.config.learner, model, Worlds(one, size))
+        return _class_of(self.config)(self.config.learner, model, Worlds(one, size, one.num_envs))
 
     def budgets(self, round: int, agents: Sequence[int]) -> list[Budget]:
         learner = self.config.learner
@@ -126,6 +126,15 @@ def test_a_team_equals_its_members_in_turn(name: str, num_agents: int) -> None:
     for round in range(1, ROUNDS + 1):
         _check_alike(ours.together(round, everyone), theirs.in_turn(round, everyone))
     _check_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["ppo", "ppo that is cut short", "reinforce"])
+def test_products_of_several_rows_are_equal_to_the_bit(name: str) -> None:
+    ours, theirs = Company(name, 4), Company(name, 4)
+    ours.together(1, range(4))
+    theirs.in_turn(1, range(4))
+    for one, other in zip(ours.learners, theirs.learners, strict=True):
+        np.testing.assert_array_equal(one.params, other.params)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
