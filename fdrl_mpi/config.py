@@ -361,7 +361,9 @@ class Config(_Section, frozen=True, kw_only=True):
         ),
     ] = "federated"
     agents_per_rank: Annotated[
-        Count, Meta(le=10_000), about("agents that a rank hosts and trains one after another", "agents")
+        Count,
+        Meta(le=10_000),
+        about("agents that a rank hosts; they train together where they can, else in turn", "agents"),
     ] = 1
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
