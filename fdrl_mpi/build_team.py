@@ -6,7 +6,7 @@ from importlib import import_module
 from fdrl_mpi.build_agent import Context, make_environment
 from fdrl_mpi.config import Config
 from fdrl_mpi.envs.vector import VectorEnv
-from fdrl_mpi.federation.together import Crew, Together
+from fdrl_mpi.federation.together import Squad, Together
 from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.model import Model
 from fdrl_mpi.rl.team import GroupedEnvironment, Team, Worlds
@@ -57,8 +57,8 @@ def make_together(
     def make_team(num_members: int) -> Team:
         return cls(config.learner, model, Worlds(environment, num_members, config.environment.num_envs))
 
-    def environment_of(crew: Crew) -> GroupedEnvironment:
-        contexts = [worlds[agent - 1] for agent in crew for _ in range(config.environment.num_envs)]
+    def environment_of(squad: Squad) -> GroupedEnvironment:
+        contexts = [worlds[agent - 1] for agent in squad for _ in range(config.environment.num_envs)]
         made: GroupedEnvironment = make_environment(config.environment, contexts)  # type: ignore[assignment]
         return made
 

@@ -18,7 +18,7 @@ from fdrl_mpi.comm.world import World
 from fdrl_mpi.federation.clock import Clock
 from fdrl_mpi.federation.injection import Injector
 from fdrl_mpi.federation.participant import Participant
-from fdrl_mpi.federation.together import Crew, Together
+from fdrl_mpi.federation.together import Squad, Together
 from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.learner import Budget, TrainStats
 
@@ -201,25 +201,25 @@ def _bring(parts: Parts, models: Models, budgets: Mapping[int, Budget]) -> list[
         for agent in agents
         if agent not in kept and agent in participants and agent in budgets
     }
-    crews: list[Crew] = [(agent,) for agent in waiting]
+    squads: list[Squad] = [(agent,) for agent in waiting]
     if parts.together is not None:
-        crews = parts.together.crews(participants, waiting)
-    for crew in crews:
-        _train(parts, crew, published, waiting)
+        squads = parts.together.squads(participants, waiting)
+    for squad in squads:
+        _train(parts, squad, published, waiting)
     return [kept.setdefault(agent, Contribution()) for agent in agents]
 
 
 def _train(
-    parts: Parts, crew: Crew, published: Mapping[int, FloatVector], budgets: Mapping[int, Budget]
+    parts: Parts, squad: Squad, published: Mapping[int, FloatVector], budgets: Mapping[int, Budget]
 ) -> None:
     """Let some agents train, and keep what they bring; of the time each gets its share."""
     started, started_cpu = perf_counter(), process_time()
-    if parts.together is None or len(crew) == 1:
-        all_stats = [parts.participants[agent].train(published[agent], budgets[agent]) for agent in crew]
+    if parts.together is None or len(squad) == 1:
+        all_stats = [parts.participants[agent].train(published[agent], budgets[agent]) for agent in squad]
     else:
-        all_stats = parts.together.train(crew, parts.participants, published, budgets)
-    seconds = (perf_counter() - started) / len(crew), (process_time() - started_cpu) / len(crew)
-    for agent, stats in zip(crew, all_stats, strict=True):
+        all_stats = parts.together.train(squad, parts.participants, published, budgets)
+    seconds = (perf_counter() - started) / len(squad), (process_time() - started_cpu) / len(squad)
+    for agent, stats in zip(squad, all_stats, strict=True):
         parts.kept[agent] = _contribution(parts, agent, published[agent], stats, seconds)
 
 

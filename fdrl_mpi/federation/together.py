@@ -10,7 +10,7 @@ from fdrl_mpi.federation.participant import Participant
 from fdrl_mpi.rl.learner import Budget, TrainStats
 from fdrl_mpi.rl.team import GroupedEnvironment, Member, Team
 
-Crew: TypeAlias = tuple[int, ...]
+Squad: TypeAlias = tuple[int, ...]
 """Ids of agents that train at the same time."""
 
 TEAM_SIZE = 64
@@ -20,7 +20,7 @@ TEAMS_KEPT = 2
 
 
 class Together:
-    """Makes crews of agents and trains each of them as one team.
+    """Makes squads of agents and trains each of them as one team.
 
     Nothing an agent owns is in here: a team takes the learners' states and gives them back.
 
@@ -29,41 +29,43 @@ class Together:
     make_team : callable
         Maps a number of members to a team of that size.
     make_environment : callable
-        Maps the ids of a crew to the environments of all its agents.
+        Maps the ids of a squad to the environments of all its agents.
     """
 
     def __init__(
-        self, make_team: Callable[[int], Team], make_environment: Callable[[Crew], GroupedEnvironment]
+        self, make_team: Callable[[int], Team], make_environment: Callable[[Squad], GroupedEnvironment]
     ) -> None:
         self._make_team, self._make_environment = make_team, make_environment
         self._teams: dict[int, Team] = {}
-        self._environments: dict[Crew, GroupedEnvironment] = {}
+        self._environments: dict[Squad, GroupedEnvironment] = {}
 
-    def crews(self, participants: Mapping[int, Participant], budgets: Mapping[int, Budget]) -> list[Crew]:
-        """Sort the agents that train in a round into crews whose members have the same to do."""
+    def squads(self, participants: Mapping[int, Participant], budgets: Mapping[int, Budget]) -> list[Squad]:
+        """Sort the agents that train in a round into squads whose members have the same to do."""
         alike: dict[tuple[int, float, int], list[int]] = {}
         for agent, budget in budgets.items():
             member: Member = participants[agent].learner  # type: ignore[assignment]
             alike.setdefault((budget.work, budget.lr, member.stage), []).append(agent)
-        crews = [crew for agents in alike.values() for crew in _cut(agents)]
-        self._environments = {crew: self._environments[crew] for crew in crews if crew in self._environments}
-        return crews
+        squads = [squad for agents in alike.values() for squad in _cut(agents)]
+        self._environments = {
+            squad: self._environments[squad] for squad in squads if squad in self._environments
+        }
+        return squads
 
     def train(
         self,
-        crew: Crew,
+        squad: Squad,
         participants: Mapping[int, Participant],
         published: Mapping[int, FloatVector],
         budgets: Mapping[int, Budget],
     ) -> list[TrainStats]:
-        """Let every agent of a crew learn from what was published, and write what travels into its row."""
-        for agent in crew:
+        """Let every agent of a squad learn from what was published, and write what travels into its row."""
+        for agent in squad:
             participants[agent].begin(published[agent])
-        members: list[Member] = [participants[agent].learner for agent in crew]  # type: ignore[misc]
+        members: list[Member] = [participants[agent].learner for agent in squad]  # type: ignore[misc]
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found and named afterwards
-            team, environment = self._team(len(crew)), self._environment(crew)
-            all_stats = team.train(members, [budgets[agent] for agent in crew], environment)
-        for agent, stats in zip(crew, all_stats, strict=True):
+            team, environment = self._team(len(squad)), self._environment(squad)
+            all_stats = team.train(members, [budgets[agent] for agent in squad], environment)
+        for agent, stats in zip(squad, all_stats, strict=True):
             participants[agent].finish(published[agent], stats)
         return all_stats
 
@@ -74,12 +76,12 @@ class Together:
             self._teams[size] = self._make_team(size)
         return self._teams[size]
 
-    def _environment(self, crew: Crew) -> GroupedEnvironment:
-        if crew not in self._environments:
-            self._environments[crew] = self._make_environment(crew)
-        return self._environments[crew]
+    def _environment(self, squad: Squad) -> GroupedEnvironment:
+        if squad not in self._environments:
+            self._environments[squad] = self._make_environment(squad)
+        return self._environments[squad]
 
 
-def _cut(agents: Sequence[int]) -> list[Crew]:
-    """Cut a row of agents into crews of at most `TEAM_SIZE`, of equal size where that is possible."""
-    return [tuple(map(int, crew)) for crew in np.array_split(agents, -(-len(agents) // TEAM_SIZE))]
+def _cut(agents: Sequence[int]) -> list[Squad]:
+    """Cut a row of agents into squads of at most `TEAM_SIZE`, of equal size where that is possible."""
+    return [tuple(map(int, squad)) for squad in np.array_split(agents, -(-len(agents) // TEAM_SIZE))]

@@ -55,7 +55,7 @@ def _crews(budgets: dict[int, Budget], stages: dict[int, int]) -> list[tuple[int
     participants = {agent: scripted(whole(3))[0] for agent in budgets}
     for agent, participant in participants.items():
         participant.learner = Staged(stages.get(agent, 0))
-    return Together(lambda size: None, lambda crew: None).crews(participants, budgets)
+    return Together(lambda size: None, lambda squad: None).squads(participants, budgets)
 
 
 def test_a_crew_has_the_same_to_do() -> None:
@@ -64,9 +64,9 @@ def test_a_crew_has_the_same_to_do() -> None:
 
 
 def test_many_agents_make_several_crews_of_equal_size() -> None:
-    crews = _crews(dict.fromkeys(range(1, 2 * TEAM_SIZE + 2), BUDGET), {})
-    assert [len(crew) for crew in crews] == [43, 43, 43]
-    assert [agent for crew in crews for agent in crew] == list(range(1, 2 * TEAM_SIZE + 2))
+    squads = _crews(dict.fromkeys(range(1, 2 * TEAM_SIZE + 2), BUDGET), {})
+    assert [len(squad) for squad in squads] == [43, 43, 43]
+    assert [agent for squad in squads for agent in squad] == list(range(1, 2 * TEAM_SIZE + 2))
 
 
 def test_a_team_is_made_of_any_environment_with_the_same_spaces() -> None:
@@ -81,8 +81,8 @@ def test_a_team_is_made_of_any_environment_with_the_same_spaces() -> None:
         environment, row = make_environment(config.environment, [{}] * 3), np.zeros(wire.length, np.float32)
         participants[agent] = make_participant(config, wire, environment, "numpy", "cpu", row)
     budgets = {agent: make_plan(config, 2).schedule(1, agent) for agent in participants}
-    crews = together.crews(participants, budgets)
-    all_stats = together.train(crews[0], participants, dict.fromkeys(participants, model.params), budgets)
-    assert crews == [(1, 2)]
+    squads = together.squads(participants, budgets)
+    all_stats = together.train(squads[0], participants, dict.fromkeys(participants, model.params), budgets)
+    assert squads == [(1, 2)]
     assert [stats.env_steps for stats in all_stats] == [192, 192]
     assert not np.array_equal(participants[1].row, participants[2].row)
