@@ -23,10 +23,10 @@ MOST_GROWTH_BYTES, MOST_NEW_FILES = 4 << 20, 3
 """Of a rank, from a third of its samples to their end: allocators keep a little."""
 
 
-def draw_faults(seed: int, num_faults: int, num_ranks: int, rounds: int) -> str:
-    """Spread faults over the rounds, each for another rank."""
+def draw_faults(seed: int, num_faults: int, num_agents: int, rounds: int) -> str:
+    """Spread faults over the rounds, each for another one of the root and the first agents' ranks."""
     rng = np.random.default_rng(seed)
-    victims = rng.permutation(num_ranks)[:num_faults]
+    victims = rng.permutation(1 + num_agents)[:num_faults]
     gap = rounds // (num_faults + 1)
     faults = []
     for number, rank in enumerate(victims, 1):
@@ -66,15 +66,15 @@ class Watch:
         self._thread.join()
 
     def growth(self) -> list[Growth]:
-        """Compare the last samples of each rank with those after a third."""
+        """Compare the last samples of each rank with those after a third; ranks begin in their order."""
         grown = []
-        for pid, samples in self._samples.items():
-            values = np.array(samples)
+        for rank, pid in enumerate(sorted(self._samples)):
+            values = np.array(self._samples[pid])
             if len(values) < 12:
                 continue
             third, few = len(values) // 3, max(len(values) // 12, 2)
             change = np.median(values[-few:], axis=0) - np.median(values[third : third + few], axis=0)
-            grown.append(Growth(pid, *change))
+            grown.append(Growth(rank, *change))
         return grown
 
     def _run(self) -> None:
@@ -100,7 +100,7 @@ def main() -> int:
     options = parser.parse_args()
     num_spares = options.faults + 1
     num_ranks = 1 + options.agents + num_spares
-    faults = draw_faults(options.seed, options.faults, num_ranks, options.rounds)
+    faults = draw_faults(options.seed, options.faults, options.agents, options.rounds)
     settings = {
         "rounds": str(options.rounds),
         "learner__budget": "1024",
@@ -116,12 +116,19 @@ def main() -> int:
     failures = ending.verdict.get("failures", [])
     lost = [rank for failure in failures for rank in failure["lost_ranks"]]
     seconds = ending.recovery_s or [float("nan")]
-    memory, files = max(one.memory_bytes for one in grown), max(one.files for one in grown)
+    stayed = [one for one in grown if 1 <= one.rank <= options.agents and one.rank not in lost]
+    memory, files = max(one.memory_bytes for one in stayed), max(one.files for one in stayed)
     print(f"{ending.verdict.get('outcome')} after round {ending.verdict.get('round')}; faults: {faults}")
     print(f"lost ranks {lost}; recovery: median {np.median(seconds):.2f} s, worst {max(seconds):.2f} s")
     left = ", ".join(ending.left_in_memory) or "nothing"
     print(f"difference from the oracle {ending.error:.1e}; left in /dev/shm: {left}")
-    print(f"most growth of {len(grown)} ranks: {memory / 2**20:.1f} MiB, {files:.0f} open files")
+    print(
+        f"most growth of {len(stayed)} agents that stayed: {memory / 2**20:.1f} MiB, {files:.0f} open files"
+    )
+    others = {
+        one.rank: f"{one.memory_bytes / 2**20:.1f} MiB, {one.files:.0f}" for one in grown if one not in stayed
+    }
+    print(f"of the others, by rank: {others}")
     is_flat = memory <= MOST_GROWTH_BYTES and files <= MOST_NEW_FILES
     if not ending.is_right:
         print(ending.output[-3000:])
