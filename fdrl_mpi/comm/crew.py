@@ -196,8 +196,11 @@ class Crew:
         others = set(range(self.post.size)) - set(self.view.ranks)
         self.post.send(Letter(GOODBYE, self.view.number, {"status": status}), others)
         for rank in others:
-            if self.post.is_stopped(rank):
+            is_stopped = self.post.is_stopped(rank)
+            if is_stopped:
                 self.post.end(rank)
+            if is_stopped or self.post.is_halted(rank):
+                self.post.clear_away(rank)
 
     def close(self) -> None:
         """Leave the others: MPI is about to end."""

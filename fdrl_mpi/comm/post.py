@@ -104,6 +104,7 @@ class Post:
         self.letters: list[Letter] = []
         self.open: list[Any] = []
         self.on_message: Callable[[], None] = lambda: None
+        self._segment = _own_segment(self.rank)
         self.clock = WaitingClock()
         self._stopped_since_s: dict[int, float] = {}
         self._busy_looks: Counter[int] = Counter()
@@ -222,6 +223,12 @@ class Post:
             with suppress(ProcessLookupError):
                 os.kill(pid, 9)
 
+    def clear_away(self, rank: int) -> None:
+        """Remove what a dead process of this host has left in shared memory: MPI does not."""
+        if self._segment and self._is_near(rank) and rank != self.rank:
+            with suppress(OSError):
+                Path(f"{self._segment}.{rank}").unlink(missing_ok=True)
+
     def give_up_open(self) -> None:
         """Wait no longer for any message of this view; no late one may find its buffer gone."""
         for request in self.open:
@@ -249,6 +256,16 @@ def _stat(pid: int, thread: str = "") -> list[str]:
         return Path(f"/proc/{pid}/{thread}stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _own_segment(rank: int) -> str:
+    """Find the file by which MPI shares memory with this rank, without the rank; empty if there is none."""
+    try:
+        paths = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    except OSError:
+        return ""
+    ends = f".{rank}"
+    return next((p.removesuffix(ends) for p in paths if "/sm_segment." in p and p.endswith(ends)), "")
 
 
 def _started(pid: int) -> str:

@@ -224,7 +224,8 @@ def error_of(run: Path, verdict: dict, num_agents: int, late: Mapping[int, Colle
 
 
 def _shared_files() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("fdrl_mpi_*")}
+    """List the files of runs, ours and those of MPI, in shared memory."""
+    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("fdrl_mpi_", "sm_seg"))}
 
 
 def _left_in_memory(before: set[str]) -> list[str]:
