@@ -1,11 +1,14 @@
-"""From a kill to the next round; under mpirun: what surviving costs where nothing fails.
+"""From a kill to the next round, and what surviving costs where nothing fails.
 
 ``python benchmarks/recovery.py [--ranks 18] [--repetitions 5] [--json]``
+``python benchmarks/recovery.py --rounds 14 [--ranks 18] [--collectives node tree] [--repetitions 3]``
 ``mpirun -n 17 python benchmarks/recovery.py [--d 1000000] [--repeats 30] [--json]``
 
-Alone, it starts runs of which a rank kills itself, and takes the time from the kill, which the rank tells
-just before, to the moment at which the survivors go on with the round. Under mpirun, the exchange of a model
-through a communicator whose waits end takes turns with the same exchange through MPI's own.
+The first starts runs of which a rank kills itself, and takes the time from the kill, which the rank tells
+just before, to the moment at which the survivors go on with the round. The second lets runs of about 10^6
+parameters that survive, with one spare, take turns with runs that do not; without their first two rounds and
+their last. Under mpirun, the exchange of a model through a communicator whose waits end takes turns with the
+same exchange through MPI's own.
 """
 
 import argparse
@@ -47,7 +50,8 @@ def main() -> None:
     """Measure what the launcher allows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--ranks", type=int, default=18, help="of a run: the root, agents, one spare")
-    parser.add_argument("--repetitions", type=int, default=2, help="runs for each phase")
+    parser.add_argument("--repetitions", type=int, default=2, help="runs for each phase, or of each kind")
+    parser.add_argument("--rounds", type=int, default=0, help="compare whole runs of so many rounds")
     parser.add_argument("--collectives", nargs="+", default=COLLECTIVES, choices=COLLECTIVES)
     parser.add_argument(
         "--d", nargs="+", type=int, default=[10_000, 1_000_000], help="parameters of the model"
@@ -57,6 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     if is_launched():
         _measure_cost(options)
+    elif options.rounds:
+        _measure_rounds(options)
     else:
         _measure_recovery(options)
 
@@ -93,6 +99,41 @@ def _measure_cost(options: argparse.Namespace) -> None:
         )
         if options.json:
             print_json(machine(), rows)
+
+
+def _measure_rounds(options: argparse.Namespace) -> None:
+    from launching import recorded, run, train
+
+    from fdrl_mpi.launch_flags import FLAGS
+
+    learning = "--learner.network.hidden=[700,700] --learner.budget=128 --learner.num_steps=16 "
+    learning += (
+        "--learner.num_epochs=1 --learner.num_minibatches=2 --evaluation.every=1000 --checkpoint.every=1000"
+    )
+    rows = []
+    for name in options.collectives:
+        seconds: dict[str, list[float]] = {"abort": [], "survive": []}
+        for _ in range(options.repetitions):
+            for mode, medians in seconds.items():
+                spares = int(mode == "survive")
+                words = [*learning.split(), f"--rounds={options.rounds}", f"--comm.collective={name}"]
+                words += [f"--faults.mode={mode}", f"--faults.spares={spares}"]
+                with tempfile.TemporaryDirectory() as folder:
+                    command = train(options.ranks - 1 + spares, Path(folder), *words)
+                    run([command[0], *FLAGS.split() * spares, *command[1:]])
+                    metrics = recorded(Path(folder))
+                medians.append(float(np.median(metrics.values["round_s"][2:-1])))
+        plain_ms, watched_ms = (1e3 * float(np.median(medians)) for medians in seconds.values())
+        d, ratio = metrics.attributes["num_parameters"], watched_ms / plain_ms
+        rows.append(
+            {"collective": name, "d": d, "plain_ms": plain_ms, "watched_ms": watched_ms, "ratio": ratio}
+        )
+    title = f"One round of {options.ranks - 2} agents, with a spare where it survives"
+    print_report(
+        title, rows, COST_COLUMNS, f"medians of {options.repetitions} runs of {options.rounds} rounds"
+    )
+    if options.json:
+        print_json(machine(), rows)
 
 
 def _measure_recovery(options: argparse.Namespace) -> None:

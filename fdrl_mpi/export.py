@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdrl_mpi import __version__
 from fdrl_mpi.config_file import ConfigError
-from fdrl_mpi.process import LEFT, REFUSED, prepare_process
+from fdrl_mpi.process import LEFT, REFUSED, positive_seconds, prepare_process
 
 if TYPE_CHECKING:
     from fdrl_mpi.arrays import FloatMatrix, FloatVector
@@ -104,7 +104,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--every",
-        type=_seconds,
+        type=positive_seconds,
         default=5.0,
         metavar="SECONDS",
         help="time between two looks at a run that is followed (default: 5)",
@@ -121,13 +121,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.follow and options.to != "tensorboard":
         parser.error("--follow needs --to tensorboard, the only one that shows a run while it grows")
     return options
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.0 < seconds < inf:
-        raise ValueError(text)
-    return seconds
 
 
 def _export_numbers(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from math import inf
 
 from fdrl_mpi.pmi import is_slurm_pmix
 
@@ -74,3 +75,17 @@ def usable_cores() -> int:
         return max(cores, len(os.sched_getaffinity(os.getppid())))
     except OSError:
         return cores
+
+
+def positive_seconds(text: str) -> float:
+    """Read a time that a command line gives.
+
+    Raises
+    ------
+    ValueError
+        If it is none, not positive or infinite.
+    """
+    seconds = float(text)
+    if not 0.0 < seconds < inf:
+        raise ValueError(text)
+    return seconds

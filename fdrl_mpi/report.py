@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from math import inf
 from pathlib import Path
 
-from fdrl_mpi.process import LEFT, REFUSED
+from fdrl_mpi.process import LEFT, REFUSED, positive_seconds
 from fdrl_mpi.record.run_directory import RunDirectory
 
 
@@ -56,7 +55,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--every",
         metavar="SECONDS",
-        type=_seconds,
+        type=positive_seconds,
         default=2.0,
         help="time between two looks at a run that is followed (default: 2)",
     )
@@ -64,13 +63,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.follow and (len(options.runs) > 1 or options.out is not None):
         parser.error("--follow shows one RUN, and writes no file")
     return options
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.0 < seconds < inf:
-        raise ValueError(text)
-    return seconds
 
 
 def _follow(options: argparse.Namespace) -> int:

@@ -253,9 +253,8 @@ class Survivor:
         round, state = self._newest_saved(agent)
         if state:
             set_state(state)
-        LOG.info(
-            "agent %d goes on here with %s", agent, f"its state of round {round}" if state else "no state"
-        )
+        had = f"its state of round {round}" if state else "no saved state"
+        LOG.info("agent %d goes on here with %s", agent, had)
         return round
 
     @property
@@ -339,6 +338,8 @@ class Survivor:
             run = old
             run.regroup(rank.parts, rank.evaluations)
         run.round, run.models = round, [params] * max(len(rank.parts.world.agents), 1)
+        nobody_needs = np.zeros(0, np.float32)  # the model itself: it is the run's
+        self._reflection.keep((round, nobody_needs, server, decision.counted), self._crew.view.number)
         self._run, self._view = run, self._crew.view.number
         return run
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mpi4py import MPI
@@ -123,8 +123,12 @@ class Crew:
                 self.post, self._views, round, hosted, self.num_agents, suspects, self._patience_s,
                 self.post.clock.now_s, self._guests,
             )  # fmt: skip
-            while (view := change.step()) is None:
-                time.sleep(PAUSE_S)
+            try:
+                while (view := change.step()) is None:
+                    time.sleep(PAUSE_S)
+            except Minority:
+                self._clear_away(old.members)
+                raise
             self._misses.update(set(old.members) - set(view.members) - self.post.dead)
             self._views.append(view)
             self._guests.clear()
@@ -196,15 +200,19 @@ class Crew:
         others = set(range(self.post.size)) - set(self.view.ranks)
         self.post.send(Letter(GOODBYE, self.view.number, {"status": status}), others)
         for rank in others:
-            is_stopped = self.post.is_stopped(rank)
-            if is_stopped:
+            if self.post.is_stopped(rank):
                 self.post.end(rank)
-            if is_stopped or self.post.is_halted(rank):
-                self.post.clear_away(rank)
+        self._clear_away(others)
 
     def close(self) -> None:
         """Leave the others: MPI is about to end."""
         self.post.close()
+
+    def _clear_away(self, ranks: Iterable[int]) -> None:
+        """Remove what those of some ranks that are gone have left in shared memory."""
+        for rank in ranks:
+            if self.post.is_gone(rank):
+                self.post.clear_away(rank)
 
     def _gathering(self) -> WatchedComm:
         view = self.view

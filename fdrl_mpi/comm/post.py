@@ -184,7 +184,7 @@ class Post:
             return rank in self.dead or (self._pulse is not None and self._pulse.is_silent(rank))
         if not self.is_stopped(rank):
             self._stopped_since_s.pop(rank, None)
-            return self._is_gone(rank)
+            return self.is_gone(rank)
         now_s = self.clock.now_s()
         return now_s - self._stopped_since_s.setdefault(rank, now_s) >= STOPPED_S
 
@@ -192,7 +192,8 @@ class Post:
         """Whether a process of this host is stopped at this moment."""
         return self._is_near(rank) and _stat(self._processes[rank][1])[:1] in (["T"], ["t"])
 
-    def _is_gone(self, rank: int) -> bool:
+    def is_gone(self, rank: int) -> bool:
+        """Whether a process is known to have ended."""
         _, pid, started = self._processes[rank]
         return rank in self.dead or (self._is_near(rank) and _started(pid) != started)
 
@@ -222,6 +223,7 @@ class Post:
         if host == self.hosts[self.rank] and rank != self.rank and _started(pid) == started:
             with suppress(ProcessLookupError):
                 os.kill(pid, 9)
+            self.dead.add(rank)
 
     def clear_away(self, rank: int) -> None:
         """Remove what a dead process of this host has left in shared memory: MPI does not."""

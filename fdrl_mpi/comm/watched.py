@@ -31,7 +31,8 @@ RING_BYTES = 2**16
 OWN_TAGS = 256
 """Tags from here on are those of the methods below; user tags lie under it."""
 BARRIER, BCAST, REDUCE, GATHER, SCATTER, OBJECT, RING, ALL = range(OWN_TAGS, OWN_TAGS + 8)
-TAGS_PER_CONTEXT, CONTEXTS = 512, 256
+TAGS_PER_CONTEXT, CONTEXTS, VIEWS = 512, 256, 16_384
+"""All tags are under 2^31, MPI's bound here: nothing is under way any more from so many views ago."""
 
 
 class WatchedRequest:
@@ -110,7 +111,7 @@ class WatchedComm:
         self._ranks = list(ranks)
         self._rank, self._size = self._ranks.index(post.rank), len(self._ranks)
         self._context, self._num_contexts = context, context + 1
-        self._first_tag = (number * CONTEXTS + context) * TAGS_PER_CONTEXT
+        self._first_tag = (number % VIEWS * CONTEXTS + context) * TAGS_PER_CONTEXT
 
     def Get_rank(self) -> int:
         return self._rank

@@ -24,6 +24,7 @@ def reference_round(
     weighting: Weighting,
     aggregator: Aggregator,
     server: ServerOptimizer,
+    is_refused: bool = False,
 ) -> FloatVector:
     """Make one synchronous round with all agents in this process, one after another.
 
@@ -33,11 +34,13 @@ def reference_round(
         By agent id, the ids being 1..K.
     params : float32 array, shape (length of the wire,)
         What was published last.
+    is_refused : bool
+        Whether the model made of it is refused.
 
     Returns
     -------
     float32 array, shape (length of the wire,)
-        What is published next; `params` itself where nobody has a weight, or the step is not finite.
+        What is published next; `params` itself where nobody has a weight, or it is refused, or not finite.
     """
     rows = np.zeros((len(participants), len(params)), np.float32)
     weights = np.zeros(len(participants), np.float32)
@@ -54,7 +57,7 @@ def reference_round(
         return params
     before = server.get_state()
     published = server.step(params, aggregator.aggregate(received), slice(None))
-    if not np.isfinite(published).all():
+    if is_refused or not np.isfinite(published).all():
         server.set_state(before)
         return params
     for agent in np.flatnonzero(weights).tolist():

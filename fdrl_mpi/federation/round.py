@@ -157,28 +157,20 @@ def federated_round(
         own_weights = np.array([one.weight for one in mine])
         ballots = world.meet(_ballot(parts, mine, is_stopping), meanwhile, deadline_s)
         weights, is_lost, num_stopping = _counted(parts, ballots)
-        loss, refusal = "no agent's update was finite" if is_lost else "", ""
+        loss = "no agent's update was finite" if is_lost else ""
         _note(parts, round, weights)
 
-    params = models[0]
+    params, refusal, is_taken = models[0], "", False
     if weights.any():
         with clock.phase("encode"):
             collective.encode(models, own_weights, weights)
         come_to(round, "exchange")
         with clock.phase("exchange"):
             received = collective.exchange()
-        if received is not None:
-            with clock.phase("aggregate"):
-                params = _stepped(parts, params, received)
-        come_to(round, "after_exchange", None if received is None else params)
-        if refusal := _refused(parts, models[0], params, received):
-            params = _taken_back(parts, models[0], received)
-        if refusal or (world.is_root and received is None):
-            parts.counted[round] = {}  # before the mirror hears of it
+        params, refusal = _made(parts, round, models[0], received)
     come_to(round, "mirror")
     if parts.mirror is not None:
         parts.mirror(round, params)
-    is_taken = False
     if weights.any():
         come_to(round, "publish")
         with clock.phase("exchange"):
@@ -228,6 +220,20 @@ def _note(parts: Parts, round: int, weights: DoubleArray) -> None:
     everyone = zip(parts.world.all_agents, weights.tolist(), strict=True)
     parts.counted[round] = {agent: weight for agent, weight in everyone if weight}
     parts.counted.pop(round - 2, None)
+
+
+def _made(parts: Parts, round: int, base: FloatVector, received: Received | None) -> tuple[FloatVector, str]:
+    """Make and check the next model; return it, or the last one, `base`, and why it was refused."""
+    params = base
+    if received is not None:
+        with parts.clock.phase("aggregate"):
+            params = _stepped(parts, base, received)
+    parts.injector.at(round, "after_exchange", None if received is None else params)
+    if refusal := _refused(parts, base, params, received):
+        params = _taken_back(parts, base, received)
+    if refusal or (parts.world.is_root and received is None):
+        parts.counted[round] = {}  # before the mirror hears of it
+    return params, refusal
 
 
 def _stepped(parts: Parts, params: FloatVector, received: Received) -> FloatVector:

@@ -31,6 +31,7 @@ class Owner:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._job, self._view, self._is_root = "", 0, False
+        self._was_ours = False
 
     def stand_for(self, job: str, view: int, is_root: bool) -> None:
         """Be checked from here on.
@@ -58,7 +59,8 @@ class Owner:
         Raises
         ------
         TakenOver
-            If a later view of the job owns the directory; to a root also if another job does, or nobody.
+            If a later view of the job owns the directory; or if another job does, or nobody, though this one
+            did, which to a root that stands for it is certain.
         OSError
             If that cannot be read, or not be claimed.
         """
@@ -67,8 +69,9 @@ class Owner:
         job, view = self._read()
         if job == self._job and view > self._view:
             raise TakenOver(f"{self.path.parent} belongs to view {view} of the run, not to {self._view}")
-        if self._is_root and job != self._job:
+        if job != self._job and (self._is_root or self._was_ours):
             raise TakenOver(f"{self.path.parent} is that of another job now: {job or 'unknown'}")
+        self._was_ours = job == self._job
         if self._is_root and view < self._view:
             self.claim()
 

@@ -148,7 +148,7 @@ class MLP:
         self._backward_head(d_outputs, work)
         for number in reversed(range(len(self._weights))):
             d_units = work.d_hidden[number]
-            self._backward_activation(work.hidden[number], d_units, work.slope[number])
+            backward_activation(self.shape.activation, work.hidden[number], d_units, work.slope[number])
             np.matmul(work.ones, d_units, out=gradient[f"bias_{number}"])
             if number == 0:
                 np.matmul(self._observations.T, d_units, out=gradient["weight_0"])
@@ -185,7 +185,7 @@ class MLP:
         for number in reversed(range(len(self._weights))):
             slope = work.slope[number][tower, :n]
             work.hidden[number][tower].take(passing, axis=0, out=slope, mode="clip")
-            self._backward_activation(slope, d_units, slope)
+            backward_activation(self.shape.activation, slope, d_units, slope)
             if number:
                 d_below = work.d_hidden[number - 1][tower, :n]
                 d_units = np.matmul(d_units, self._weights[number][tower].T, out=d_below)
@@ -241,15 +241,6 @@ class MLP:
         np.copyto(transposed, weight)
         np.matmul(d_units, transposed, out=d_below)
 
-    def _backward_activation(self, units: FloatMatrix, d_units: FloatMatrix, slope: FloatMatrix) -> None:
-        """Multiply `d_units` by the activation's slope, which its own output gives."""
-        if self.shape.activation == "tanh":
-            np.multiply(units, units, out=slope)
-            np.subtract(1.0, slope, out=slope)
-        else:
-            np.greater(units, 0.0, out=slope)
-        np.multiply(d_units, slope, out=d_units)
-
     def _workspace(self, rows: int) -> _Workspace:
         if rows not in self._workspaces:
             layers = [(len(weight), rows, weight.shape[-1]) for weight in self._weights]
@@ -267,3 +258,15 @@ class MLP:
 
 def _relu(units: FloatMatrix, out: FloatMatrix) -> FloatMatrix:
     return np.maximum(units, 0.0, out=out)
+
+
+def backward_activation(
+    activation: str, units: FloatMatrix, d_units: FloatMatrix, slope: FloatMatrix
+) -> None:
+    """Multiply `d_units` by the activation's slope, which its own output gives; arrays of one shape."""
+    if activation == "tanh":
+        np.multiply(units, units, out=slope)
+        np.subtract(1.0, slope, out=slope)
+    else:
+        np.greater(units, 0.0, out=slope)
+    np.multiply(d_units, slope, out=d_units)

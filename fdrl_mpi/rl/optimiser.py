@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fdrl_mpi.arrays import FloatVector, State
+from fdrl_mpi.arrays import FloatMatrix, FloatVector, State
 
 BETA_1 = 0.9
 BETA_2 = 0.999
@@ -22,6 +22,48 @@ def clip(gradient: FloatVector, max_norm: float) -> float:
     if norm > max_norm:
         gradient *= max_norm / (norm + 1e-6)
     return norm
+
+
+def adam_passes(
+    params: FloatMatrix,
+    gradient: FloatMatrix,
+    mean: FloatMatrix,
+    square: FloatMatrix,
+    work: FloatMatrix,
+    size: float | FloatMatrix,
+    epsilon: float | FloatMatrix,
+) -> None:
+    """Make one step of `Adam` in place; arrays may have rows, then `size` and `epsilon` are columns."""
+    np.multiply(mean, BETA_1, out=mean)
+    np.add(mean, gradient, out=mean)
+    np.multiply(square, BETA_2, out=square)
+    np.multiply(gradient, gradient, out=work)
+    np.add(square, work, out=square)
+    np.sqrt(square, out=work)
+    np.add(work, epsilon, out=work)
+    np.divide(mean, work, out=work)
+    np.multiply(work, size, out=work)
+    np.subtract(params, work, out=params)
+
+
+def rmsprop_passes(
+    params: FloatMatrix,
+    gradient: FloatMatrix,
+    square: FloatMatrix,
+    work: FloatMatrix,
+    lr: float,
+    epsilon: float,
+) -> None:
+    """Make one step of `RMSprop` in place."""
+    np.multiply(square, SQUARE_DECAY, out=square)
+    np.multiply(gradient, gradient, out=work)
+    np.multiply(work, 1.0 - SQUARE_DECAY, out=work)
+    np.add(square, work, out=square)
+    np.sqrt(square, out=work)
+    np.add(work, epsilon, out=work)
+    np.divide(gradient, work, out=work)
+    np.multiply(work, lr, out=work)
+    np.subtract(params, work, out=params)
 
 
 class _OnArrays:
@@ -61,16 +103,15 @@ class Adam(_OnArrays):
         norm = clip(gradient, max_gradient_norm)
         self._steps += 1
         correction = sqrt((1.0 - BETA_2) / (1.0 - BETA_2**self._steps))
-        np.multiply(mean, BETA_1, out=mean)
-        np.add(mean, gradient, out=mean)
-        np.multiply(square, BETA_2, out=square)
-        np.multiply(gradient, gradient, out=work)
-        np.add(square, work, out=square)
-        np.sqrt(square, out=work)
-        np.add(work, self._epsilon / correction, out=work)
-        np.divide(mean, work, out=work)
-        np.multiply(work, lr * (1.0 - BETA_1) / ((1.0 - BETA_1**self._steps) * correction), out=work)
-        np.subtract(self.params, work, out=self.params)
+        adam_passes(
+            self.params,
+            gradient,
+            mean,
+            square,
+            work,
+            lr * (1.0 - BETA_1) / ((1.0 - BETA_1**self._steps) * correction),
+            self._epsilon / correction,
+        )
         return norm
 
     def get_state(self) -> State:
@@ -102,15 +143,7 @@ class RMSprop(_OnArrays):
         """Clip the gradient to an L2 norm, step, and return the norm before clipping."""
         gradient, square, work = self.gradient, self._square, self._work
         norm = clip(gradient, max_gradient_norm)
-        np.multiply(square, SQUARE_DECAY, out=square)
-        np.multiply(gradient, gradient, out=work)
-        np.multiply(work, 1.0 - SQUARE_DECAY, out=work)
-        np.add(square, work, out=square)
-        np.sqrt(square, out=work)
-        np.add(work, self._epsilon, out=work)
-        np.divide(gradient, work, out=work)
-        np.multiply(work, lr, out=work)
-        np.subtract(self.params, work, out=self.params)
+        rmsprop_passes(self.params, gradient, square, work, lr, self._epsilon)
         return norm
 
     def get_state(self) -> State:

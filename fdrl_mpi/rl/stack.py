@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fdrl_mpi.arrays import FloatMatrix
-from fdrl_mpi.rl.mlp import COPIED_VALUES
+from fdrl_mpi.rl.mlp import COPIED_VALUES, backward_activation
 from fdrl_mpi.rl.network import NetworkShape, mlp_layout
 from fdrl_mpi.rl.on_policy import BLOCK_ROWS, slices
 
@@ -163,7 +163,7 @@ class MLPStack:
             self._backward_head(d_rows, self._head_weight[:, rows], work.d_hidden[-1][:, tower])
         for number in reversed(range(len(self._weights))):
             d_units = work.d_hidden[number]
-            self._backward_activation(work.hidden[number], d_units, work.slope[number])
+            backward_activation(self.shape.activation, work.hidden[number], d_units, work.slope[number])
             np.matmul(work.ones, d_units, out=gradient[f"bias_{number}"])
             below = work.hidden[number - 1] if number else self._observations[:, None]
             np.matmul(below.swapaxes(2, 3), d_units, out=gradient[f"weight_{number}"])
@@ -185,15 +185,6 @@ class MLPStack:
             np.copyto(transposed, weight)
             weight = transposed
         np.matmul(d_units, weight, out=work.d_hidden[number - 1])
-
-    def _backward_activation(self, units: FloatMatrix, d_units: FloatMatrix, slope: FloatMatrix) -> None:
-        """Multiply `d_units` by the activation's slope, which its own output gives."""
-        if self.shape.activation == "tanh":
-            np.multiply(units, units, out=slope)
-            np.subtract(1.0, slope, out=slope)
-        else:
-            np.greater(units, 0.0, out=slope)
-        np.multiply(d_units, slope, out=d_units)
 
     def _workspace(self, rows: int) -> _Workspace:
         members = len(self)

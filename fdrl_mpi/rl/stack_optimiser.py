@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, State
-from fdrl_mpi.rl.optimiser import BETA_1, BETA_2, SQUARE_DECAY
+from fdrl_mpi.rl.optimiser import BETA_1, BETA_2, adam_passes, rmsprop_passes
 
 PASS_VALUES = 1 << 15
 """Values of one pass: four such arrays fit a core's second-level cache."""
@@ -79,16 +79,7 @@ class StackAdam(StackOptimiser):
             lr * (1.0 - BETA_1) / ((1.0 - BETA_1**step) * correction)
             for step, correction in zip(steps, corrections, strict=True)
         ]
-        np.multiply(mean, BETA_1, out=mean)
-        np.add(mean, gradient, out=mean)
-        np.multiply(square, BETA_2, out=square)
-        np.multiply(gradient, gradient, out=work)
-        np.add(square, work, out=square)
-        np.sqrt(square, out=work)
-        np.add(work, _column(epsilons), out=work)
-        np.divide(mean, work, out=work)
-        np.multiply(work, _column(sizes), out=work)
-        np.subtract(self.params[rows], work, out=self.params[rows])
+        adam_passes(self.params[rows], gradient, mean, square, work, _column(sizes), _column(epsilons))
 
     def get_states(self) -> list[State]:
         rows = zip(self._mean, self._square, self._steps, strict=True)
@@ -110,16 +101,7 @@ class StackRMSprop(StackOptimiser):
         self._square = np.zeros_like(params)
 
     def _step(self, rows: slice, lr: float, work: FloatMatrix) -> None:
-        gradient, square = self.gradient[rows], self._square[rows]
-        np.multiply(square, SQUARE_DECAY, out=square)
-        np.multiply(gradient, gradient, out=work)
-        np.multiply(work, 1.0 - SQUARE_DECAY, out=work)
-        np.add(square, work, out=square)
-        np.sqrt(square, out=work)
-        np.add(work, self._epsilon, out=work)
-        np.divide(gradient, work, out=work)
-        np.multiply(work, lr, out=work)
-        np.subtract(self.params[rows], work, out=self.params[rows])
+        rmsprop_passes(self.params[rows], self.gradient[rows], self._square[rows], work, lr, self._epsilon)
 
     def get_states(self) -> list[State]:
         return [{"square": square.copy()} for square in self._square]

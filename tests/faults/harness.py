@@ -229,8 +229,20 @@ def _shared_files() -> set[str]:
 
 
 def _left_in_memory(before: set[str]) -> list[str]:
-    """List what is there that was not; other jobs' files are gone again a moment later."""
-    left = _shared_files() - before
+    """List what is there that was not, and is not in use: other jobs may run at the same time."""
+    left = _shared_files() - before - _mapped()
     if left:
         time.sleep(2.0)
-    return sorted(left & _shared_files())
+    return sorted((left & _shared_files()) - _mapped())
+
+
+def _mapped() -> set[str]:
+    """List the files in shared memory that a process has mapped."""
+    names = set()
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        names |= {line.partition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line}
+    return names

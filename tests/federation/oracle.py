@@ -66,8 +66,7 @@ def oracle(
                 saved[round - 1][agent] = state
         for agent in trained_in_vain(round):
             participants[agent].train(params, plan.schedule(round, agent))
-        before = server.get_state()
-        made = reference_round(
+        params = reference_round(
             participants,
             params,
             round,
@@ -76,11 +75,8 @@ def oracle(
             WEIGHTINGS[config.aggregation.weighting],
             make_aggregator(config, wire),
             server,
+            round in refused,
         )
-        if round in refused:
-            server.set_state(before)
-        else:
-            params = made
         if replaced and plan.saves(round):
             saved[round] = _states(participants)
     return params

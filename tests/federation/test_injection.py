@@ -59,5 +59,6 @@ def test_corruption_flips_one_bit_in_the_middle():
     assert values.view(np.uint32).tolist() == [0x3FC00000, 0x3FC00000, 0x7FC00000, 0x3FC00000, 0x3FC00000]
 
 
-def test_where_there_are_no_numbers_nothing_is_corrupted():
+def test_where_there_are_no_numbers_nothing_is_corrupted(capfd):
     Injector([Fault(0, 4, "after_exchange", "corrupt")], rank=0).at(4, "after_exchange")
+    assert "action='corrupt'" in capfd.readouterr().err, "the fault was due all the same"

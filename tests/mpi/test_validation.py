@@ -54,8 +54,11 @@ def test_the_last_model_stays(world, on_all_ranks, run_dir, collective):
 
 
 @pytest.mark.parametrize("collective", ["node", "allreduce", "tree"])
-def test_the_step_of_the_server_is_taken_back(world, on_all_ranks, run_dir, collective):
-    config = _config(world, run_dir, collective, aggregation__server__name="adam")
+@pytest.mark.parametrize(
+    "changes", [{"aggregation__server__name": "adam"}, {"objective__control_variates": "true"}]
+)
+def test_what_server_and_agents_keep_is_taken_back(world, on_all_ranks, run_dir, collective, changes):
+    config = _config(world, run_dir, collective, **changes)
     on_all_ranks(_run(world, config, refused={2, 3}) == 0)
     expected = oracle(config, world.num_agents, refused={2, 3})
     on_all_ranks(bool(np.abs(model_of(config, 4) - expected).max() < 1e-5))

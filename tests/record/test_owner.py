@@ -111,6 +111,18 @@ def test_a_root_of_an_earlier_job_writes_nothing(tmp_path):
         old.owner.check()
 
 
+def test_an_agent_of_an_earlier_job_writes_nothing_once_that_of_its_own_is_over(tmp_path):
+    """It may have come before its root has claimed the directory; not after."""
+    directory = writer(tmp_path, 0, is_root=False)
+    writer(tmp_path, 0, job="earlier").owner.claim()
+    directory.owner.check()
+    writer(tmp_path, 0).owner.claim()
+    directory.owner.check()
+    writer(tmp_path, 0, job="later").owner.claim()
+    with pytest.raises(TakenOver, match="later"):
+        directory.owner.check()
+
+
 def test_without_a_view_everybody_writes_and_no_file_is_made(tmp_path):
     directory = RunDirectory(tmp_path)
     record_of(directory, 1.0).write()
