@@ -147,14 +147,14 @@ def collective_of(comm: CommConfig, world: World, num_params: int, needs: View) 
 
 def choose(world: World, needs: View) -> str:
     """Choose the name of a collective: shared memory wherever ranks share some."""
-    num_nodes = len(set(world.nodes))
+    num_nodes = world.num_nodes
     if needs == View.STACK or num_nodes < world.size:
         return "node"
     return "allreduce"
 
 
 def _node(comm: CommConfig, world: World, num_params: int, needs: View) -> Collective:
-    if len(set(world.nodes)) == 1:
+    if world.num_nodes == 1:
         return Node(world, num_params)
     if needs == View.SUM:
         return NodeSum(world, num_params, comm.fan_out)

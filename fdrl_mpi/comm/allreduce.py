@@ -43,6 +43,9 @@ class Allreduce(Collective):
         self._world.comm.Allreduce(MPI.IN_PLACE, buffer, MPI.SUM)
         self.traffic.sent(buffer.nbytes)
         self.traffic.received(buffer.nbytes)
+        if self._world.leads_node:  # nodes that each form a sum pass 2 (n - 1) vectors on, however they do it
+            num_nodes = self._world.num_nodes
+            self.traffic.crossed(2 * buffer.nbytes * (num_nodes - 1) // num_nodes)
         return Sum(buffer, 1.0)
 
     def publish(self, params: FloatVector) -> Models:

@@ -1,7 +1,7 @@
 """The interface of the ways a model moves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Protocol
 
 from fdrl_mpi.aggregation.views import Received, View
@@ -18,27 +18,41 @@ class Traffic:
 
     Messages are those this program sends; what MPI makes of one of its collective calls counts as one.
     Shared memory counts as if its bytes had been sent: a row that others read, a model that is read.
+
+    Attributes
+    ----------
+    crossing_bytes : int
+        Those received that came from another host. Of MPI's own collective calls, which choose their way
+        themselves, the least that must cross, each value once for each host that lacks it: counted by the
+        first rank of each host.
     """
 
     sent_bytes: int = 0
     received_bytes: int = 0
     sent_messages: int = 0
     received_messages: int = 0
+    crossing_bytes: int = 0
 
     def sent(self, num_bytes: int, messages: int = 1) -> None:
         """Count what was sent."""
         self.sent_bytes += num_bytes
         self.sent_messages += messages
 
-    def received(self, num_bytes: int, messages: int = 1) -> None:
-        """Count what was taken."""
+    def received(self, num_bytes: int, messages: int = 1, is_remote: bool = False) -> None:
+        """Count what was taken, and whether it came from another host."""
         self.received_bytes += num_bytes
         self.received_messages += messages
+        self.crossing_bytes += num_bytes * is_remote
+
+    def crossed(self, num_bytes: int) -> None:
+        """Count what came from another host on a way of MPI's."""
+        self.crossing_bytes += num_bytes
 
     def take(self) -> "Traffic":
         """Return the counts so far and start again at 0."""
         counted = Traffic(*astuple(self))
-        self.sent_bytes = self.received_bytes = self.sent_messages = self.received_messages = 0
+        for field in fields(self):
+            setattr(self, field.name, 0)
         return counted
 
 

@@ -37,6 +37,9 @@ class Gather(Collective):
         self._updates = self._buffer[agents_per_rank:]
         self._model = np.empty(num_params, np.float32)
         self._weights: DoubleArray = np.zeros(world.num_agents)
+        self._num_remote = sum(
+            len(world.agents_of(rank)) for rank in range(world.size) if world.is_remote(rank)
+        )
 
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:
         """Put zeros in the place of what absent agents have not trained."""
@@ -48,6 +51,7 @@ class Gather(Collective):
         if self._world.is_root:
             self._world.comm.Gather(MPI.IN_PLACE, self._buffer)
             self.traffic.received(self._updates.nbytes)
+            self.traffic.crossed(self._num_remote * self._updates[0].nbytes)
             return Stack(self._updates, self._weights.astype(np.float32))
         self._world.comm.Gather(self._buffer, None)
         self.traffic.sent(self._buffer.nbytes)
@@ -61,5 +65,7 @@ class Gather(Collective):
             self.traffic.sent(model.nbytes)
         else:
             self.traffic.received(model.nbytes)
+            if self._world.leads_node:
+                self.traffic.crossed(model.nbytes)
         self._world.comm.Bcast(model)
         return [model] * max(len(self.rows), 1)

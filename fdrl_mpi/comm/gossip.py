@@ -46,6 +46,7 @@ class Gossip(Collective):
         self._comm = world.comm.Split(MPI.UNDEFINED if world.is_root else 0, world.rank)
         self._sources: list[int] = []
         self._targets: list[int] = []
+        self._num_remote = 0
         if world.is_root:
             return
         assert isinstance(self._comm, MPI.Intracomm)
@@ -55,6 +56,7 @@ class Gossip(Collective):
         others = [rank for rank in columns if rank != world.rank]
         self._sources = [rank for rank in others if mixing[np.ix_(own, columns[rank])].any()]
         self._targets = [rank for rank in others if mixing[np.ix_(columns[rank], own)].any()]
+        self._num_remote = sum(map(world.is_remote, self._sources))
         order = own + [column for rank in self._sources for column in columns[rank]]
         self._weights: FloatMatrix = mixing[np.ix_(own, order)].astype(np.float32)
         self._graph = self._comm.Create_dist_graph_adjacent(
@@ -80,6 +82,7 @@ class Gossip(Collective):
             part = 4 * agents * width
             self.traffic.sent(len(self._targets) * part, len(self._targets))
             self.traffic.received(len(self._sources) * part, len(self._sources))
+            self.traffic.crossed(self._num_remote * part)
 
     def publish(self, params: FloatVector) -> Models:
         """Return each agent's own model."""

@@ -11,7 +11,7 @@ from fdrl_mpi.aggregation.views import Received, Stack, Sum, View
 from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.shared_memory import SharedMemory
-from fdrl_mpi.comm.tree import CHUNK_BYTES_BETWEEN, TreeLinks, tree_shape
+from fdrl_mpi.comm.tree import TreeLinks, tree_shape
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.topology.slices import cut
 
@@ -140,8 +140,9 @@ class NodeSum(Node):
         leaders = world.leaders()
         self._links: TreeLinks | None = None
         if leaders is not None:
-            shape = tree_shape(range(leaders.Get_size()), num_params, fan_out)
-            self._links = TreeLinks(leaders, shape, num_params, np.float32, CHUNK_BYTES_BETWEEN, self.traffic)
+            nodes = range(leaders.Get_size())
+            shape = tree_shape(nodes, num_params, fan_out)
+            self._links = TreeLinks(leaders, shape, num_params, np.float32, nodes, self.traffic)
 
     def exchange(self) -> Received:
         """Return this rank's slice of the weighted sum of all updates."""
@@ -182,7 +183,7 @@ class NodeStack(Node):
         slices = dict(zip(order, cut(num_params, world.size, BLOCK), strict=True))
         self._slices = [slices[rank] for rank in range(world.size)]
         self._columns = slices[world.rank]
-        self._is_remote = [node != world.nodes[world.rank] for node in world.nodes]
+        self._is_remote = [world.is_remote(rank) for rank in range(world.size)]
         self._own = [seat - 1 for seat in world.seats_of_node()]
         self._leaders = world.leaders()
         self._outbox: FloatVector = np.empty(world.placement.agents_per_rank * num_params, np.float32)
@@ -205,7 +206,7 @@ class NodeStack(Node):
             self._leaders.Allgatherv(MPI.IN_PLACE, [self._model, counts, starts, MPI.FLOAT])
             own = counts[self._leaders.Get_rank()]
             self.traffic.sent(4 * own)
-            self.traffic.received(4 * (sum(counts) - own))
+            self.traffic.received(4 * (sum(counts) - own), is_remote=True)
         self._node.Barrier()
         return [self._model] * max(len(self.rows), 1)
 
@@ -237,4 +238,4 @@ class NodeStack(Node):
             [self._outbox, sent_counts, sent_starts, MPI.FLOAT], [self._stack, counts, starts, MPI.FLOAT]
         )
         self.traffic.sent(4 * sum(sent_counts))
-        self.traffic.received(4 * sum(counts))
+        self.traffic.received(4 * sum(counts), is_remote=True)

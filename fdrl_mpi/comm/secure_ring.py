@@ -17,7 +17,7 @@ from fdrl_mpi.arrays import DoubleArray, FloatMatrix, FloatVector
 from fdrl_mpi.comm.collective import Collective, Models, Traffic
 from fdrl_mpi.comm.handshake import shake_hands
 from fdrl_mpi.comm.requests import wait_all, wait_some
-from fdrl_mpi.comm.tree import TreeLinks, Vector, chunk_bytes, tree_shape
+from fdrl_mpi.comm.tree import TreeLinks, Vector, tree_shape
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.privacy.channel import TAG_BYTES, Authenticator, Channel, Kind, nonce
 from fdrl_mpi.privacy.expansion import SEED_BYTES, Expander, fresh_seed
@@ -160,9 +160,7 @@ class SecureRing(Collective):
         self._neighbours, self._pairs = shaken.neighbours, shaken.pairs
         self._channels = {rank: Channel(keys) for rank, keys in shaken.pairs.items()}
         self._up = AuthenticatedLinks(world, shape, num_params + 1, self.traffic, shaken.pairs)
-        self._down = TreeLinks(
-            world.comm, shape, num_params, np.float32, chunk_bytes(world.nodes), self.traffic
-        )
+        self._down = TreeLinks(world.comm, shape, num_params, np.float32, world.nodes, self.traffic)
         self._expander = Expander(num_params + 1)
         self._wire: WordVector = np.zeros(self._up.total_length, np.uint32)
         self._upload: WordVector = self._wire[: num_params + 1]
@@ -313,7 +311,8 @@ class SecureRing(Collective):
             except TamperError as error:
                 is_complete = False
                 self._audit("%s; the model stays", error)
-        self.traffic.received(sum(map(len, inbox)), len(inbox))
+        for rank, message in enumerate(inbox, 1):
+            self.traffic.received(len(message), is_remote=self._world.is_remote(rank))
         return is_complete
 
     def _unmask(self) -> Sum | None:
@@ -357,7 +356,7 @@ class SecureRing(Collective):
             return message
         sealed = np.empty(size, np.uint8)
         world.comm.Scatter(None, sealed)
-        self.traffic.received(size)
+        self.traffic.received(size, is_remote=world.is_remote(0))
         return self._channels[0].unseal(name, sealed.tobytes())
 
     def _echo(self, own: bytes) -> bool:
@@ -368,9 +367,9 @@ class SecureRing(Collective):
         for rank in self._neighbours:
             requests.append(comm.Isend(self._channels[rank].seal(name, own), rank, ECHO))
         wait_all(requests)
-        size = len(inbox) * (DIGEST_BYTES + TAG_BYTES)
-        self.traffic.sent(size, len(inbox))
-        self.traffic.received(size, len(inbox))
+        for rank, buffer in inbox.items():
+            self.traffic.sent(len(buffer))
+            self.traffic.received(len(buffer), is_remote=self._world.is_remote(rank))
         try:
             heard = [self._channels[rank].unseal(name, bytes(sealed)) for rank, sealed in inbox.items()]
         except TamperError:
@@ -404,8 +403,7 @@ class AuthenticatedLinks(TreeLinks):
     ) -> None:
         self._length, self._list_words = length, -(-world.size // 32)
         self.total_length = length + self._list_words + TAG_BYTES // 4
-        size = chunk_bytes(world.nodes)
-        super().__init__(world.comm, shape, self.total_length, np.uint32, size, traffic)
+        super().__init__(world.comm, shape, self.total_length, np.uint32, world.nodes, traffic)
         self._rank, self._pairs = world.rank, pairs
         self._last, self._last_start = len(self._chunks) - 1, self._chunks[-1].start
         if length < self._last_start:  # a trailer is never cut in two

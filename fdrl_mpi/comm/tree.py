@@ -37,8 +37,8 @@ class TreeLinks:
     length : int
         Values of a vector.
     dtype : float32 or uint32
-    chunk_bytes : int
-        Size of a message.
+    nodes : sequence of int
+        Of each rank of `comm` the node, as in `World.nodes`.
     traffic : Traffic
         Where messages are counted.
     """
@@ -49,13 +49,14 @@ class TreeLinks:
         shape: Shape,
         length: int,
         dtype: DTypeLike,
-        chunk_bytes: int,
+        nodes: Sequence[int],
         traffic: Traffic,
     ) -> None:
         rank = comm.Get_rank()
         self._comm, self._traffic = comm, traffic
         self._parent, self._children = shape.parents[rank], shape.children[rank]
-        chunk = chunk_bytes // np.dtype(dtype).itemsize
+        self._is_remote = [node != nodes[rank] for node in nodes]
+        chunk = _chunk_bytes(nodes) // np.dtype(dtype).itemsize
         self._chunks = [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
         self._inbox: Vector = np.empty((2, len(self._children), min(chunk, length)), dtype)
 
@@ -71,7 +72,7 @@ class TreeLinks:
             for child, request in enumerate(arrived):
                 request.Wait()
                 received = self._inbox[number % 2, child, : len(part)]
-                self._traffic.received(part.nbytes)
+                self._traffic.received(part.nbytes, is_remote=self._is_remote[self._children[child]])
                 self.take(child, number, received, part)
             if self._parent >= 0:
                 self.complete(number, part)
@@ -94,7 +95,7 @@ class TreeLinks:
         for number, part in enumerate(parts):
             if arriving:
                 arriving[number].Wait()
-                self._traffic.received(part.nbytes)
+                self._traffic.received(part.nbytes, is_remote=self._is_remote[self._parent])
             for child in self._children:
                 sends.append(self._comm.Isend(part, child, DOWN))
                 self._traffic.sent(part.nbytes)
@@ -109,14 +110,14 @@ class TreeLinks:
         return [self._comm.Irecv(row, child, UP) for row, child in zip(inbox, self._children, strict=True)]
 
 
-def chunk_bytes(nodes: Sequence[int]) -> int:
+def _chunk_bytes(nodes: Sequence[int]) -> int:
     """Choose the size of a message for ranks on these nodes."""
     return CHUNK_BYTES_WITHIN if len(set(nodes)) == 1 else CHUNK_BYTES_BETWEEN
 
 
 def tree_shape(nodes: Sequence[int], num_params: int, fan_out: int) -> Shape:
     """Lay a tree over ranks on these nodes; a `fan_out` of 0 is chosen from the size of job and model."""
-    num_chunks = max(-(-4 * num_params // chunk_bytes(nodes)), 1)
+    num_chunks = max(-(-4 * num_params // _chunk_bytes(nodes)), 1)
     return node_tree(nodes, fan_out or choose_fan_out(len(nodes), num_chunks), num_chunks)
 
 
@@ -143,9 +144,7 @@ class Tree(Collective):
         self.rows: FloatMatrix = np.zeros((len(world.agents), num_params), np.float32)
         self.shape = tree_shape(world.nodes, num_params, fan_out)
         self._world = world
-        self._links = TreeLinks(
-            world.comm, self.shape, num_params, np.float32, chunk_bytes(world.nodes), self.traffic
-        )
+        self._links = TreeLinks(world.comm, self.shape, num_params, np.float32, world.nodes, self.traffic)
         self._buffer, self._last = (np.zeros(num_params, np.float32) for _ in range(2))
 
     def encode(self, models: Models, own_weights: DoubleArray, weights: DoubleArray) -> None:

@@ -81,6 +81,20 @@ class World:
         """Number of agents that are here, K."""
         return self.placement.num_agents
 
+    @property
+    def num_nodes(self) -> int:
+        """Number of groups of ranks that share memory."""
+        return len(set(self.nodes))
+
+    @property
+    def leads_node(self) -> bool:
+        """Whether this rank is the first of its node."""
+        return bool(self.nodes[self.rank] == self.rank)
+
+    def is_remote(self, rank: int) -> bool:
+        """Whether a rank is on another node."""
+        return bool(self.nodes[rank] != self.nodes[self.rank])
+
     def agents_of(self, rank: int) -> tuple[int, ...]:
         """List the ids of a rank's agents."""
         return tuple(self.all_agents[seat - 1] for seat in self.placement.seats_of(rank))
@@ -92,9 +106,8 @@ class World:
 
     def leaders(self) -> Any:
         """Make a communicator of the first rank of each node; None on the others. Collective."""
-        is_leader = self.nodes[self.rank] == self.rank
-        comm = self.comm.Split(0 if is_leader else MPI.UNDEFINED, self.rank)
-        return comm if is_leader else None
+        comm = self.comm.Split(0 if self.leads_node else MPI.UNDEFINED, self.rank)
+        return comm if self.leads_node else None
 
     def part(self, size: int, agents_per_rank: int = 1) -> "World | None":
         """Make a world of the first `size` ranks; None on the others. Collective.

@@ -16,7 +16,7 @@ from fdrl_mpi.record.variables import AGENT_VARIABLES, EXACT
 Seconds = dict[str, float]
 _RANK_TIMES = ("encode_s", "exchange_s")
 _ROOT_TIMES = ("aggregate_s", "check_s", "evaluate_s", "record_s", "evaluate_cpu_s")
-_SHARED = ("cpu_s", "sent_bytes", "received_bytes", "sent_messages", "received_messages")
+_SHARED = ("cpu_s", "sent_bytes", "received_bytes", "sent_messages", "received_messages", "crossing_bytes")
 """What agents of one rank share: each gets its part."""
 
 
@@ -109,6 +109,7 @@ def root_row(
         "root_exchange_s": seconds.get("exchange_s", 0.0),
         "root_sent_bytes": traffic.sent_bytes,
         "root_received_bytes": traffic.received_bytes,
+        "root_crossing_bytes": traffic.crossing_bytes,
         "root_sent_messages": traffic.sent_messages,
         "root_received_messages": traffic.received_messages,
         "total_weight": outcome.total_weight,

@@ -61,6 +61,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("exchange_s", _AGENT, "s", "time in the collective, publication included"),
     Variable("sent_bytes", _AGENT, "bytes", "bytes of models sent, by MPI or in shared memory"),
     Variable("received_bytes", _AGENT, "bytes", "bytes of models received, by MPI or in shared memory"),
+    Variable(
+        "crossing_bytes",
+        _AGENT,
+        "bytes",
+        "bytes of models that came from another host; see comm/collective.py",
+    ),
     Variable("sent_messages", _AGENT, "1", "messages with models sent; a collective call of MPI is one"),
     Variable("received_messages", _AGENT, "1", "messages with models received"),
     Variable(
@@ -97,6 +103,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("checkpoint_s", _ROUND, "s", "time of all ranks spent on the checkpoint after the round"),
     Variable("root_sent_bytes", _ROUND, "bytes", "bytes of models the root sent"),
     Variable("root_received_bytes", _ROUND, "bytes", "bytes of models the root received"),
+    Variable(
+        "root_crossing_bytes", _ROUND, "bytes", "bytes of models that came to the root from another host"
+    ),
     Variable("root_sent_messages", _ROUND, "1", "messages with models the root sent"),
     Variable("root_received_messages", _ROUND, "1", "messages with models the root received"),
     Variable("total_weight", _ROUND, "1", "sum of the agents' weights; 0 leaves the model unchanged"),

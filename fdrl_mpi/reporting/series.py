@@ -62,6 +62,7 @@ class Summary:
     wall_s: float
     env_steps_per_s: float
     bytes_per_round: float
+    crossing_bytes_per_round: float
     share_outside_training: float
     evaluated_round: int | None
     mean_return: float
@@ -125,9 +126,9 @@ def mean_of_present(metrics: Metrics, name: str) -> DoubleArray:
     return mean
 
 
-def moved_bytes(metrics: Metrics) -> DoubleArray:
+def moved_bytes(metrics: Metrics, which: str = "sent_bytes") -> DoubleArray:
     """Add up what all ranks, the root included, handed to MPI; NaN where nothing is known."""
-    parts = np.stack([over_agents(metrics, "sent_bytes"), metrics.values["root_sent_bytes"]])
+    parts = np.stack([over_agents(metrics, which), metrics.values[f"root_{which}"]])
     total: DoubleArray = np.where(np.isnan(parts).all(axis=0), np.nan, np.nansum(parts, axis=0))
     return total
 
@@ -190,6 +191,7 @@ def summarise(metrics: Metrics) -> Summary:
         wall_s=total_s,
         env_steps_per_s=env_steps / total_s if total_s > 0.0 else np.nan,
         bytes_per_round=_mean(moved_bytes(metrics)),
+        crossing_bytes_per_round=_mean(moved_bytes(metrics, "crossing_bytes")),
         share_outside_training=1.0 - train_s / agents_s if agents_s > 0.0 else np.nan,
         evaluated_round=evaluation.round,
         mean_return=_mean(evaluation.returns),

@@ -63,6 +63,7 @@ def _summary(run: Run) -> dict[str, str]:
         "mean evaluation return": number(summary.mean_return) + when,
         "worst agent's return": number(summary.worst_return) + who,
         "bytes sent per round": quantity(summary.bytes_per_round, BYTES),
+        "of which between hosts": quantity(summary.crossing_bytes_per_round, BYTES),
         "agents' time outside training": share(summary.share_outside_training),
         **{f"mean {name.replace('_', ' ')} (last)": number(value) for name, value in summary.exact.items()},
     }

@@ -22,6 +22,7 @@ _COUNTED = (
     "gradient_steps",
     "sent_bytes",
     "received_bytes",
+    "crossing_bytes",
     "sent_messages",
     "received_messages",
 )

@@ -8,6 +8,7 @@ import pytest
 from namespaces import environment, hosts, missing, mpirun
 
 from fdrl_mpi.record.metrics_file import read_metrics
+from fdrl_mpi.reporting.series import moved_bytes
 
 TIME_LIMIT_S = 300
 ROOT = Path(__file__).parents[2]
@@ -61,3 +62,4 @@ def test_run_on_three_hosts_records_who_sat_where_and_what_was_sent(tmp_path, co
     assert metrics.attributes["collective"] == ("node and tree" if collective == "auto" else "tree")
     size = 4 * metrics.attributes["num_parameters"]
     assert (metrics.values["root_received_bytes"] % size == 0).all()
+    assert moved_bytes(metrics, "crossing_bytes").tolist() == [2 * 2 * size] * 2, "a model each way, twice"

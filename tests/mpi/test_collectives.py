@@ -163,6 +163,30 @@ def test_bytes_are_counted_where_they_are_sent(world, on_all_ranks, one_node):
     on_all_ranks(counted == expected, f"counted {counted}, expected {expected}")
 
 
+@pytest.mark.parametrize("name", WITH_ONE_MODEL)
+def test_what_crosses_between_two_hosts_is_a_vector_each_way(world, on_all_ranks, several_nodes, name):
+    """But for what shows every update to the root: all those of the other host."""
+    vector, agents = 4 * 1000, several_nodes.num_agents
+    beyond = sum(rank % 2 for rank in range(several_nodes.size))
+    for some, expected in ((several_nodes, (beyond if name == "gather" else 1) + 1), (world, 0)):
+        collective = _make(some, name, 1000)
+        _publish(collective, some, [1.0] * agents)
+        crossed = some.gather_objects(collective.traffic.take().crossing_bytes)
+        if some.num_nodes == 1 or some is several_nodes:
+            on_all_ranks(sum(crossed) == expected * vector, f"{crossed}")
+
+
+def test_rows_cross_between_two_hosts_but_for_the_columns_of_their_own(world, on_all_ranks, several_nodes):
+    d = 100_003
+    collective = collective_of(CommConfig(collective="node"), several_nodes, d, View.STACK)
+    _publish(collective, several_nodes, [1.0] * several_nodes.num_agents)
+    crossed = sum(several_nodes.gather_objects(collective.traffic.take().crossing_bytes))
+    columns = several_nodes.gather_objects(collective.exchange().columns)
+    widths = [sum(c.stop - c.start for c in columns[node::2]) for node in (0, 1)]
+    rows = sum(widths[1 - rank % 2] for rank in range(1, several_nodes.size))
+    on_all_ranks(crossed == 4 * (rows + d), f"{crossed}")
+
+
 def test_an_absent_agent_hands_in_no_bytes(world, on_all_ranks, one_node):
     collective, weights = _make(world, "node", 100), _weights("one absent", world.num_agents)
     _publish(collective, world, weights)
