@@ -1,12 +1,13 @@
 """Acrobot: swing the tip of a two-link arm up, with a motor at the elbow only."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from math import pi
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.envs.classic_control import ClassicControl
+from fdrl_mpi.arrays import DoubleArray
+from fdrl_mpi.envs.classic_control import Array, ClassicControl, Namespace
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
 from fdrl_mpi.steps import ActionSpec
 
@@ -44,19 +45,38 @@ class Acrobot(ClassicControl):
         "dt": ContextParameter(0.2, "s", "time between two actions", above=0.0),
         "torque_noise_max": ContextParameter(0.0, "N m", "uniform noise on the torque", low=0.0),
     }
-    num_variables = 4
+    num_variables = num_drawn = 4
+    start_limits = (-_START_LIMIT, _START_LIMIT)
     observation_size = 6
     action_spec = ActionSpec("discrete", 3, (0,), (2,))
 
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 500) -> None:
         super().__init__(contexts, max_episode_steps)
-        self._max_velocities = np.stack([self.context["max_velocity_1"], self.context["max_velocity_2"]])
         self._is_noisy = bool(self.context["torque_noise_max"].any())
-        self._prepare_dynamics()
 
-    def _draw_starts(self, count: int) -> DoubleArray:
-        starts = self._generator.uniform(-_START_LIMIT, _START_LIMIT, (count, 4))
-        return starts.astype(np.float32).astype(np.float64)  # gymnasium rounds its first state
+    @property
+    def is_noisy(self) -> bool:
+        """See `ClassicControl.is_noisy`."""
+        return self._is_noisy
+
+    @staticmethod
+    def constants(context: Mapping[str, Array]) -> dict[str, Array]:
+        """See `ClassicControl.constants`."""
+        l1, lc1, lc2 = context["link_length_1"], context["link_com_1"], context["link_com_2"]
+        m1, m2, moi = context["link_mass_1"], context["link_mass_2"], context["link_moi"]
+        return dict(context) | {
+            "inertia_1": m1 * lc1**2 + m2 * (l1**2 + lc2**2) + 2.0 * moi,
+            "inertia_2": m2 * lc2**2 + moi,
+            "coupling": m2 * l1 * lc2,
+            "weight_1": (m1 * lc1 + m2 * l1) * context["gravity"],
+            "weight_2": m2 * lc2 * context["gravity"],
+        }
+
+    @staticmethod
+    def starts(xp: Namespace, drawn: Array) -> Array:
+        """See `ClassicControl.starts`."""
+        rounded = xp.asarray(drawn, dtype=xp.float32)  # as gymnasium rounds its first state
+        return xp.asarray(rounded, dtype=xp.float64)
 
     def _draw_noise(self) -> DoubleArray:
         """Draw a number from -1 to 1 for each environment; groups without noise draw nothing."""
@@ -68,50 +88,44 @@ class Acrobot(ClassicControl):
             noise[group] = self._generators[group].uniform(-1.0, 1.0, noise.shape[1])
         return noise.ravel()
 
-    def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
-        torque = actions - 1.0
-        if self._is_noisy:
-            torque += self._draw_noise() * self.context["torque_noise_max"]
-        y, dt = self._physics, self.context["dt"]
-        k1 = self._rates(y, torque)
-        k2 = self._rates(y + dt / 2.0 * k1, torque)
-        k3 = self._rates(y + dt / 2.0 * k2, torque)
-        k4 = self._rates(y + dt * k3, torque)
-        y += dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+    @staticmethod
+    def advance(
+        xp: Namespace, columns: Mapping[str, Array], physics: Array, actions: Array, noise: Array | float
+    ) -> tuple[Array, Array | float, Array | bool]:
+        """See `ClassicControl.advance`."""
+        torque = (actions - 1.0) + noise * columns["torque_noise_max"]
+        y, dt = physics, columns["dt"]
+        k1 = _rates(xp, columns, y, torque)
+        k2 = _rates(xp, columns, y + dt / 2.0 * k1, torque)
+        k3 = _rates(xp, columns, y + dt / 2.0 * k2, torque)
+        k4 = _rates(xp, columns, y + dt * k3, torque)
+        y = y + dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
 
-        angles, velocities = y[:2], y[2:]
-        angles -= 2.0 * np.pi * np.rint(angles / (2.0 * np.pi))
-        np.minimum(np.maximum(velocities, -self._max_velocities), self._max_velocities, out=velocities)
+        angles = y[:2] - 2.0 * pi * xp.round(y[:2] / (2.0 * pi))
+        fastest = xp.stack([columns["max_velocity_1"], columns["max_velocity_2"]])
+        velocities = xp.minimum(xp.maximum(y[2:], -fastest), fastest)
+        terminated = -xp.cos(angles[0]) - xp.cos(angles[0] + angles[1]) > 1.0
+        return xp.concatenate([angles, velocities]), xp.where(terminated, 0.0, -1.0), terminated
 
-        np.greater(-np.cos(angles[0]) - np.cos(angles[0] + angles[1]), 1.0, out=terminated)
-        np.subtract(terminated, 1.0, out=rewards)
+    @staticmethod
+    def observe(xp: Namespace, physics: Array) -> Array:
+        """See `ClassicControl.observe`."""
+        (cos_1, cos_2), (sin_1, sin_2) = xp.cos(physics[:2]), xp.sin(physics[:2])
+        return xp.stack([cos_1, sin_1, cos_2, sin_2, physics[2], physics[3]])
 
-    def _observe(self, physics: DoubleArray, observations: FloatMatrix) -> None:
-        observations[:, 0:4:2] = np.cos(physics[:2]).T
-        observations[:, 1:4:2] = np.sin(physics[:2]).T
-        observations[:, 4:] = physics[2:].T
 
-    def _prepare_dynamics(self) -> None:
-        context = self.context
-        l1, lc1, lc2 = context["link_length_1"], context["link_com_1"], context["link_com_2"]
-        m1, m2, moi = context["link_mass_1"], context["link_mass_2"], context["link_moi"]
-        self._inertia_1 = m1 * lc1**2 + m2 * (l1**2 + lc2**2) + 2.0 * moi
-        self._inertia_2 = m2 * lc2**2 + moi
-        self._coupling = m2 * l1 * lc2
-        self._weight_1 = (m1 * lc1 + m2 * l1) * context["gravity"]
-        self._weight_2 = m2 * lc2 * context["gravity"]
-
-    def _rates(self, y: DoubleArray, torque: DoubleArray) -> DoubleArray:
-        theta_1, theta_2, velocity_1, velocity_2 = y
-        coupling_sine = self._coupling * np.sin(theta_2)
-        coupling_cosine = self._coupling * np.cos(theta_2)
-        d1 = self._inertia_1 + 2.0 * coupling_cosine
-        d2 = self._inertia_2 + coupling_cosine
-        phi_2 = self._weight_2 * np.sin(theta_1 + theta_2)
-        phi_1 = self._weight_1 * np.sin(theta_1) + phi_2
-        phi_1 -= coupling_sine * velocity_2 * (velocity_2 + 2.0 * velocity_1)
-        acceleration_2 = (torque + d2 / d1 * phi_1 - coupling_sine * velocity_1 * velocity_1 - phi_2) / (
-            self._inertia_2 - d2 * d2 / d1
-        )
-        acceleration_1 = -(d2 * acceleration_2 + phi_1) / d1
-        return np.array([velocity_1, velocity_2, acceleration_1, acceleration_2])
+def _rates(xp: Namespace, columns: Mapping[str, Array], y: Array, torque: Array) -> Array:
+    """Compute the time derivative of a state."""
+    theta_1, theta_2, velocity_1, velocity_2 = y
+    coupling_sine = columns["coupling"] * xp.sin(theta_2)
+    coupling_cosine = columns["coupling"] * xp.cos(theta_2)
+    d1 = columns["inertia_1"] + 2.0 * coupling_cosine
+    d2 = columns["inertia_2"] + coupling_cosine
+    phi_2 = columns["weight_2"] * xp.sin(theta_1 + theta_2)
+    phi_1 = columns["weight_1"] * xp.sin(theta_1) + phi_2
+    phi_1 = phi_1 - coupling_sine * velocity_2 * (velocity_2 + 2.0 * velocity_1)
+    acceleration_2 = (torque + d2 / d1 * phi_1 - coupling_sine * velocity_1 * velocity_1 - phi_2) / (
+        columns["inertia_2"] - d2 * d2 / d1
+    )
+    acceleration_1 = -(d2 * acceleration_2 + phi_1) / d1
+    return xp.stack([velocity_1, velocity_2, acceleration_1, acceleration_2])

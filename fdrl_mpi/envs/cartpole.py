@@ -1,5 +1,6 @@
 """CartPole: balance a pole on a cart by pushing left or right."""
 
+from collections.abc import Mapping
 from math import cos, radians, sin
 from struct import Struct
 from typing import Any, ClassVar
@@ -7,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector, State
-from fdrl_mpi.envs.classic_control import ClassicControl
+from fdrl_mpi.arrays import FloatMatrix, State
+from fdrl_mpi.envs.classic_control import Array, ClassicControl, Namespace
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
 from fdrl_mpi.steps import ActionSpec, StepBuffers
 
@@ -45,7 +46,8 @@ class CartPole(ClassicControl):
         "force_mag": ContextParameter(10.0, "N", "force of a push", low=0.0),
         "tau": ContextParameter(0.02, "s", "time between two actions", above=0.0),
     }
-    num_variables = 4
+    num_variables = num_drawn = 4
+    start_limits = (-START_LIMIT, START_LIMIT)
     observation_size = 4
     action_spec = ActionSpec("discrete", 2, (0,), (1,))
     scalar_below: ClassVar[int] = 28
@@ -54,7 +56,6 @@ class CartPole(ClassicControl):
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 500) -> None:
         super().__init__(contexts, max_episode_steps)
         self._is_scalar = self.num_envs < self.scalar_below
-        self._prepare_arrays()
         self._prepare_scalars()
 
     def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
@@ -82,44 +83,35 @@ class CartPole(ClassicControl):
         self._arrays_to_scalars()
         return observations
 
-    def _draw_starts(self, count: int) -> DoubleArray:
-        return self._generator.uniform(-START_LIMIT, START_LIMIT, (count, 4))
+    @staticmethod
+    def constants(context: Mapping[str, Array]) -> dict[str, Array]:
+        """See `ClassicControl.constants`."""
+        total_mass = context["masspole"] + context["masscart"]
+        polemass_length = context["masspole"] * context["length"]
+        return dict(context) | {"total_mass": total_mass, "polemass_length": polemass_length}
 
-    def _observe(self, physics: DoubleArray, observations: FloatMatrix) -> None:
-        observations[:] = physics.T
-
-    def _prepare_arrays(self) -> None:
-        self._total_mass = self.context["masspole"] + self.context["masscart"]
-        self._polemass_length = self.context["masspole"] * self.context["length"]
-        self._push_left = -self.context["force_mag"]
-
-    def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
-        context, total_mass, polemass_length = self.context, self._total_mass, self._polemass_length
-        x, x_dot, theta, theta_dot = self._physics
-        sine, cosine = np.sin(theta), np.cos(theta)
-        force = np.where(actions, context["force_mag"], self._push_left)
+    @staticmethod
+    def advance(
+        xp: Namespace, columns: Mapping[str, Array], physics: Array, actions: Array, noise: Array | float
+    ) -> tuple[Array, Array | float, Array | bool]:
+        """See `ClassicControl.advance`."""
+        total_mass, polemass_length = columns["total_mass"], columns["polemass_length"]
+        _, x_dot, theta, theta_dot = physics
+        sine, cosine = xp.sin(theta), xp.cos(theta)
+        force = xp.where(actions == 1, columns["force_mag"], -columns["force_mag"])
         push = (theta_dot * theta_dot * polemass_length * sine + force) / total_mass
-        theta_acceleration = (context["gravity"] * sine - cosine * push) / (
-            context["length"] * (4.0 / 3.0 - context["masspole"] * (cosine * cosine) / total_mass)
+        theta_acceleration = (columns["gravity"] * sine - cosine * push) / (
+            columns["length"] * (4.0 / 3.0 - columns["masspole"] * (cosine * cosine) / total_mass)
         )
         x_acceleration = push - polemass_length * theta_acceleration * cosine / total_mass
-        rates = np.array([x_dot, x_acceleration, theta_dot, theta_acceleration])
-        self._physics += context["tau"] * rates
-        np.logical_or(np.abs(x) > X_LIMIT, np.abs(theta) > THETA_LIMIT, out=terminated)
-        rewards.fill(1.0)
+        rates = xp.stack([x_dot, x_acceleration, theta_dot, theta_acceleration])
+        physics = physics + columns["tau"] * rates
+        terminated = (xp.abs(physics[0]) > X_LIMIT) | (xp.abs(physics[2]) > THETA_LIMIT)
+        return physics, 1.0, terminated
 
     def _prepare_scalars(self) -> None:
-        context = self.context
-        constants = (
-            context["gravity"],
-            context["masspole"],
-            self._total_mass,
-            context["length"],
-            self._polemass_length,
-            context["force_mag"],
-            context["tau"],
-        )
-        self._constants = list(zip(*(column.tolist() for column in constants), strict=True))
+        names = ("gravity", "masspole", "total_mass", "length", "polemass_length", "force_mag", "tau")
+        self._constants = list(zip(*(self.columns[name].tolist() for name in names), strict=True))
         self._nowhere = np.zeros(self.num_envs, np.bool_).data
         self._arrays_to_scalars()
 

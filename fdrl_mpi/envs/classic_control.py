@@ -1,23 +1,38 @@
 """What the vectorised physics environments share: contexts, time limit, episode starts, state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector, IntVector, State
+from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, IntVector, State
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts, context_columns
 from fdrl_mpi.envs.groups import counts_by_group
 from fdrl_mpi.steps import ActionSpec, StepBuffers
+
+Namespace: TypeAlias = Any
+"""`Numpy`, or a library with functions of the same names and meanings for its own arrays."""
+Array: TypeAlias = Any
+"""An array of the namespace in use."""
+
+
+class Numpy:
+    """The functions that a system may use; numpy's own `stack` and `round` take longer for the same."""
+
+    float32, float64 = np.float32, np.float64
+    abs, asarray, concatenate, cos = np.abs, np.asarray, np.concatenate, np.cos
+    maximum, minimum, round, sin = np.maximum, np.minimum, np.rint, np.sin
+    stack, where, zeros_like = np.array, np.where, np.zeros_like
 
 
 class ClassicControl(ABC):
     """Step N copies of one physical system, each with its own parameters.
 
-    A system is its three methods `_draw_starts`, `_advance` and `_observe`. The physical state is float64,
-    one row per variable, so that every formula is arithmetic on whole rows.
+    A system is its functions `constants`, `starts`, `advance` and `observe`. The physical state is float64,
+    one row per variable, so that every formula is arithmetic on whole rows: of numpy's arrays, or of another
+    library's whose functions have the same names (torch), where the system is stepped on a device.
 
     Parameters
     ----------
@@ -36,6 +51,10 @@ class ClassicControl(ABC):
     environment_id: ClassVar[str]
     context_table: ClassVar[dict[str, ContextParameter]]
     num_variables: ClassVar[int]
+    num_drawn: ClassVar[int]
+    """Numbers drawn for a first state."""
+    start_limits: ClassVar[tuple[float, float]]
+    """Of these numbers."""
     observation_size: int
     observation_divisor = 1.0
     action_spec: ActionSpec
@@ -44,6 +63,7 @@ class ClassicControl(ABC):
         if max_episode_steps < 1:
             raise ValueError(f"max_episode_steps = {max_episode_steps} must be at least 1")
         self.context = context_columns(self.environment_id, self.context_table, contexts)
+        self.columns = self.constants(self.context)
         self.num_envs = len(contexts)
         self.observation_shape: tuple[int, ...] = (self.observation_size,)
         self.max_episode_steps = max_episode_steps
@@ -53,17 +73,48 @@ class ClassicControl(ABC):
         self._generator = np.random.default_rng(0)
         self._generators: Sequence[np.random.Generator] = ()
 
-    @abstractmethod
-    def _draw_starts(self, count: int) -> DoubleArray:
-        """Draw the first states of `count` episodes, shape (count, num_variables)."""
+    @staticmethod
+    def constants(context: Mapping[str, Array]) -> dict[str, Array]:
+        """Prepare what `advance` takes from the contexts, shape (n,) each."""
+        return dict(context)
 
-    @abstractmethod
-    def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
-        """Move `self._physics` by one time step; write rewards and terminal flags."""
+    @staticmethod
+    def starts(xp: Namespace, drawn: Array) -> Array:
+        """Turn numbers drawn uniformly, shape (num_drawn, n), into first states, (num_variables, n)."""
+        return drawn
 
+    @staticmethod
     @abstractmethod
-    def _observe(self, physics: DoubleArray, observations: FloatMatrix) -> None:
-        """Write what is seen of `physics`, shape (num_variables, n), into n rows."""
+    def advance(
+        xp: Namespace, columns: Mapping[str, Array], physics: Array, actions: Array, noise: Array | float
+    ) -> tuple[Array, Array | float, Array | bool]:
+        """Compute state, reward and terminal flag one time step later.
+
+        Parameters
+        ----------
+        xp : Namespace
+        columns : mapping of float64 arrays, shape (n,)
+            What `constants` made.
+        physics : float64 array, shape (num_variables, n)
+        actions : array, shape (n,) or (n, size)
+        noise : float64 array, shape (n,), or 0.0
+            What is drawn in every step, if anything is.
+
+        Returns
+        -------
+        physics, reward, terminated
+            Of the shape of `physics`, and (n,) or one for all.
+        """
+
+    @staticmethod
+    def observe(xp: Namespace, physics: Array) -> Array:
+        """Compute what is seen of `physics`, shape (observation_size, n)."""
+        return physics
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether something is drawn in every step."""
+        return False
 
     def reset(self, generator: np.random.Generator) -> FloatMatrix:
         """See `VectorEnv.reset`."""
@@ -85,8 +136,11 @@ class ClassicControl(ABC):
 
     def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
         """See `VectorEnv.step`."""
-        self._advance(actions, out.rewards, out.terminated)
-        self._observe(self._physics, out.final_observations)
+        noise = self._draw_noise() if self.is_noisy else 0.0
+        self._physics, out.rewards[:], out.terminated[:] = self.advance(
+            Numpy, self.columns, self._physics, actions, noise
+        )
+        out.final_observations[:] = self.observe(Numpy, self._physics).T
         out.observation_items[:] = out.final_items
         self._episode_steps += 1
         np.greater_equal(self._episode_steps, self.max_episode_steps, out=out.truncated)
@@ -119,6 +173,16 @@ class ClassicControl(ABC):
         self._episode_steps[:] = 0
         return self._observations()
 
+    def _draw_starts(self, count: int) -> DoubleArray:
+        """Draw the first states of `count` episodes, shape (count, num_variables)."""
+        drawn = self._generator.uniform(*self.start_limits, (count, self.num_drawn))
+        starts: DoubleArray = self.starts(Numpy, drawn.T).T
+        return starts
+
+    def _draw_noise(self) -> DoubleArray:
+        """Draw the noise of one step, shape (n,), where `is_noisy`."""
+        raise NotImplementedError
+
     def _starts_of(self, finished: IntVector) -> DoubleArray:
         """Draw a first state for each of these environments, from its own group's generator if it has one."""
         if not self._generators:
@@ -133,11 +197,7 @@ class ClassicControl(ABC):
         starts = self._starts_of(finished).T
         self._physics[:, finished] = starts
         self._episode_steps[finished] = 0
-        first = np.empty((len(finished), self.observation_size), np.float32)
-        self._observe(starts, first)
-        observations[finished] = first
+        observations[finished] = self.observe(Numpy, starts).T
 
     def _observations(self) -> FloatMatrix:
-        observations = np.empty((self.num_envs, self.observation_size), np.float32)
-        self._observe(self._physics, observations)
-        return observations
+        return np.ascontiguousarray(self.observe(Numpy, self._physics).T, np.float32)

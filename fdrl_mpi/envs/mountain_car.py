@@ -1,12 +1,9 @@
 """MountainCar: drive an underpowered car out of a valley by swinging."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.envs.classic_control import ClassicControl
+from fdrl_mpi.envs.classic_control import Array, ClassicControl, Namespace
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
 from fdrl_mpi.steps import ActionSpec
 
@@ -40,6 +37,8 @@ class MountainCar(ClassicControl):
         "gravity": ContextParameter(0.0025, "1/step^2", "acceleration on the steepest slope", low=0.0),
     }
     num_variables = 2
+    num_drawn = 1
+    start_limits = (_START_LOW, _START_HIGH)
     observation_size = 2
     action_spec = ActionSpec("discrete", 3, (0,), (2,))
 
@@ -48,26 +47,25 @@ class MountainCar(ClassicControl):
         self._check_reachable("goal_position", "max_position")
         self._check_reachable("goal_velocity", "max_speed")
 
-    def _draw_starts(self, count: int) -> DoubleArray:
-        starts = np.zeros((count, 2))
-        starts[:, 0] = self._generator.uniform(_START_LOW, _START_HIGH, count)
-        return starts
+    @staticmethod
+    def starts(xp: Namespace, drawn: Array) -> Array:
+        """See `ClassicControl.starts`."""
+        return xp.stack([drawn[0], xp.zeros_like(drawn[0])])
 
-    def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
-        context, (position, velocity) = self.context, self._physics
-        max_speed, left = context["max_speed"], context["min_position"]
-        velocity += (actions - 1) * context["force"] - np.cos(3.0 * position) * context["gravity"]
-        np.minimum(np.maximum(velocity, -max_speed), max_speed, out=velocity)
-        position += velocity
-        np.minimum(np.maximum(position, left), context["max_position"], out=position)
-        velocity[(position == left) & (velocity < 0.0)] = 0.0
-
-        at_goal, fast = position >= context["goal_position"], velocity >= context["goal_velocity"]
-        np.logical_and(at_goal, fast, out=terminated)
-        rewards.fill(-1.0)
-
-    def _observe(self, physics: DoubleArray, observations: FloatMatrix) -> None:
-        observations[:] = physics.T
+    @staticmethod
+    def advance(
+        xp: Namespace, columns: Mapping[str, Array], physics: Array, actions: Array, noise: Array | float
+    ) -> tuple[Array, Array | float, Array | bool]:
+        """See `ClassicControl.advance`."""
+        position, velocity = physics
+        max_speed, left = columns["max_speed"], columns["min_position"]
+        pull = xp.cos(3.0 * position) * columns["gravity"]
+        velocity = velocity + ((actions - 1) * columns["force"] - pull)
+        velocity = xp.minimum(xp.maximum(velocity, -max_speed), max_speed)
+        position = xp.minimum(xp.maximum(position + velocity, left), columns["max_position"])
+        velocity = xp.where((position == left) & (velocity < 0.0), 0.0, velocity)
+        at_goal, fast = position >= columns["goal_position"], velocity >= columns["goal_velocity"]
+        return xp.stack([position, velocity]), -1.0, at_goal & fast
 
     def _check_reachable(self, goal: str, bound: str) -> None:
         for goal_value, bound_value in zip(self.context[goal], self.context[bound], strict=True):

@@ -1,17 +1,14 @@
 """Pendulum: swing a rod up with a motor too weak to lift it."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from math import pi
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fdrl_mpi.arrays import BoolVector, DoubleArray, FloatMatrix, FloatVector
-from fdrl_mpi.envs.classic_control import ClassicControl
+from fdrl_mpi.envs.classic_control import Array, ClassicControl, Namespace
 from fdrl_mpi.envs.contexts import ContextParameter, Contexts
 from fdrl_mpi.steps import ActionSpec
 
 TORQUE_LIMIT = 2.0
-_START_LIMITS = (np.pi, 1.0)
 
 
 class Pendulum(ClassicControl):
@@ -35,32 +32,40 @@ class Pendulum(ClassicControl):
         "max_speed": ContextParameter(8.0, "rad/s", "speed is clipped to this", above=0.0),
         "max_torque": ContextParameter(2.0, "N m", "torque is clipped to this", low=0.0, high=TORQUE_LIMIT),
     }
-    num_variables = 2
+    num_variables = num_drawn = 2
+    start_limits = (-1.0, 1.0)
     observation_size = 3
     action_spec = ActionSpec("box", 1, (-TORQUE_LIMIT,), (TORQUE_LIMIT,))
 
     def __init__(self, contexts: Contexts, *, max_episode_steps: int = 200) -> None:
         super().__init__(contexts, max_episode_steps)
 
-    def _draw_starts(self, count: int) -> DoubleArray:
-        return self._generator.uniform(-1.0, 1.0, (count, 2)) * _START_LIMITS
+    @staticmethod
+    def starts(xp: Namespace, drawn: Array) -> Array:
+        """See `ClassicControl.starts`."""
+        return xp.stack([drawn[0] * pi, drawn[1]])
 
-    def _advance(self, actions: NDArray[Any], rewards: FloatVector, terminated: BoolVector) -> None:
-        context, (theta, speed) = self.context, self._physics
-        max_speed, max_torque = context["max_speed"], context["max_torque"]
-        torque = np.minimum(np.maximum(actions[:, 0], -max_torque), max_torque)
-        angle = (theta + np.pi) % (2.0 * np.pi) - np.pi
-        rewards[:] = -(angle * angle + 0.1 * (speed * speed) + 0.001 * (torque * torque))
-        terminated.fill(False)
-
-        fall = 3.0 * context["gravity"] / (2.0 * context["l"]) * np.sin(theta)
-        drive = 3.0 / (context["m"] * context["l"] ** 2) * torque
-        speed += (fall + drive) * context["dt"]
-        np.minimum(np.maximum(speed, -max_speed), max_speed, out=speed)
-        theta += speed * context["dt"]
-
-    def _observe(self, physics: DoubleArray, observations: FloatMatrix) -> None:
+    @staticmethod
+    def advance(
+        xp: Namespace, columns: Mapping[str, Array], physics: Array, actions: Array, noise: Array | float
+    ) -> tuple[Array, Array | float, Array | bool]:
+        """See `ClassicControl.advance`."""
         theta, speed = physics
-        observations[:, 0] = np.cos(theta)
-        observations[:, 1] = np.sin(theta)
-        observations[:, 2] = speed
+        max_speed, max_torque = columns["max_speed"], columns["max_torque"]
+        wanted = xp.asarray(actions[:, 0], dtype=xp.float64)
+        torque = xp.minimum(xp.maximum(wanted, -max_torque), max_torque)
+        angle = (theta + pi) % (2.0 * pi) - pi
+        rewards = -(angle * angle + 0.1 * (speed * speed) + 0.001 * (torque * torque))
+
+        fall = 3.0 * columns["gravity"] / (2.0 * columns["l"]) * xp.sin(theta)
+        drive = 3.0 / (columns["m"] * columns["l"] ** 2) * torque
+        speed = speed + (fall + drive) * columns["dt"]
+        speed = xp.minimum(xp.maximum(speed, -max_speed), max_speed)
+        physics = xp.stack([theta + speed * columns["dt"], speed])
+        return physics, rewards, False
+
+    @staticmethod
+    def observe(xp: Namespace, physics: Array) -> Array:
+        """See `ClassicControl.observe`."""
+        theta, speed = physics
+        return xp.stack([xp.cos(theta), xp.sin(theta), speed])
