@@ -11,23 +11,15 @@ import argparse
 import gc
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from company import LEARNERS, make_company
 from one_core import pin
 
 from fdrl_mpi.process import prepare_process
 
-CARTPOLE = {"environment.id": "CartPole-v1", "learner.network.hidden": "[64, 64]"}
-LEARNERS = {
-    "ppo": CARTPOLE | {"learner.budget": "1024"},
-    "a2c": CARTPOLE | {"learner.budget": "1000"},
-    "reinforce": CARTPOLE | {"learner.budget": "16"},
-    "dqn": CARTPOLE | {"learner.budget": "800", "learner.learning_starts": "200"},
-    "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "1000"},
-}
 WAYS = ("in_turn", "together")
 COLUMNS = {
     "learner": "learner",
@@ -88,7 +80,7 @@ def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any
     """Let both ways take turns; the first round of each is left out."""
     from reporting import Spread
 
-    ways = {way: _agents(learner, num_envs, count, way) for way in WAYS}
+    ways = {way: make_company(learner, num_envs, count, way == "together") for way in WAYS}
     for train in ways.values():
         train(1)
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -109,47 +101,6 @@ def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any
     }
 
 
-def _agents(learner: str, num_envs: int, count: int, way: str) -> Callable[[int], int]:
-    """Make the agents of one rank; return what trains them all for a round and counts their steps."""
-    import numpy as np
-
-    from fdrl_mpi.build import make_participant, make_plan, make_wire
-    from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
-    from fdrl_mpi.build_team import make_together, why_in_turn
-    from fdrl_mpi.config_file import read
-
-    changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
-    config = read([], [("environment.heterogeneity", "{}"), *changes.items()])
-    one = make_environment(config.environment, [{}] * num_envs)
-    model = make_model(config.learner, config.seed, one, "numpy", "cpu")
-    wire, plan, worlds = make_wire(config, model), make_plan(config, count), draw_worlds(config, count)
-    rows = np.zeros((count, wire.length), np.float32)
-    participants = {
-        agent: make_participant(
-            config, wire, make_environment(config.environment, [{}] * num_envs), "numpy", "cpu", row
-        )
-        for agent, row in enumerate(rows, 1)
-    }
-    published = dict.fromkeys(participants, model.params.copy())
-    assert not why_in_turn(config, wire, "numpy", one, model)
-    together = make_together(config, worlds, one, model)
-
-    def train(round: int) -> int:
-        budgets = {agent: plan.schedule(round, agent) for agent in participants}
-        if way == "in_turn":
-            return sum(
-                participants[agent].train(published[agent], budget).env_steps
-                for agent, budget in budgets.items()
-            )
-        return sum(
-            stats.env_steps
-            for crew in together.crews(participants, budgets)
-            for stats in together.train(crew, participants, published, budgets)
-        )
-
-    return train
-
-
 def _grown_alone(learner: str, num_envs: int, count: int, way: str) -> float:
     """Let a process of its own measure what an agent takes, KiB."""
     words = ["--grown", learner, str(num_envs), str(count), way]
@@ -158,9 +109,9 @@ def _grown_alone(learner: str, num_envs: int, count: int, way: str) -> float:
 
 def _grown(learner: str, num_envs: str, count: str, way: str) -> float:
     """Make agents and train them once; return what this process grew by for each, KiB."""
-    _agents(learner, int(num_envs), 1, "in_turn")(1)
+    make_company(learner, int(num_envs), 1, False)(1)
     before = _resident_bytes()
-    train = _agents(learner, int(num_envs), int(count), way)
+    train = make_company(learner, int(num_envs), int(count), way == "together")
     train(1)
     return (_resident_bytes() - before) / int(count) / 1024
 

@@ -21,9 +21,17 @@ from fdrl_mpi.aggregation.server import (
 )
 from fdrl_mpi.aggregation.weighting import WEIGHTINGS
 from fdrl_mpi.arrays import FloatMatrix, FloatVector
-from fdrl_mpi.build_agent import Context, draw_worlds, engine_of, learner_class, make_environment, make_model
+from fdrl_mpi.build_agent import (
+    Context,
+    draw_worlds,
+    engine_of,
+    is_plain,
+    learner_class,
+    make_environment,
+    make_model,
+)
 from fdrl_mpi.build_collective import make_collective
-from fdrl_mpi.build_team import make_together, why_in_turn
+from fdrl_mpi.build_team import make_together, team_bytes, why_in_turn
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config, FedPGConfig
 from fdrl_mpi.envs.contexts import Contexts
@@ -38,7 +46,7 @@ from fdrl_mpi.federation.synchronous import Evaluations, Plan
 from fdrl_mpi.federation.together import Together
 from fdrl_mpi.federation.validation import Validation
 from fdrl_mpi.federation.wire import Company, Wire
-from fdrl_mpi.rl.device import choose_device
+from fdrl_mpi.rl.device import check_memory, choose_device, cuda_devices
 from fdrl_mpi.rl.hyperparameters import ReinforceConfig, SVRPGConfig, pooled
 from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
@@ -119,11 +127,14 @@ class Builder:
             if (contexts := _training_contexts(config, self._worlds, agent))
         }
         some = next(iter(self._environments.values()), None) or self._environment(self._worlds[:1])
+        self._alone = ("numpy", "cpu") if is_plain(config.learner) else (self._engine, self._device)
         model = self._model(some)
         self.params, self.pieces = model.params.copy(), dict(model.pieces)
         self.wire = make_wire(config, model)
         self._travels = describe_wire(self.wire, model)
         self._together, self._trains = self._choose_together(some, model)
+        if self._together is None:
+            self._alone = self._engine, self._device
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""
@@ -153,9 +164,23 @@ class Builder:
         config = self._config
         if self._world.placement.agents_per_rank == 1 or config.mode == "centralised":
             return None, ""
-        if reason := why_in_turn(config, self.wire, self._engine, environment, model):
+        engine, device = self._engine, self._device
+        if reason := why_in_turn(config, self._worlds, self.wire, engine, environment, model):
             return None, f"; agents of a rank train in turn ({reason})"
-        return make_together(config, self._worlds, environment, model), "; agents of a rank train together"
+        together = make_together(config, self._worlds, environment, model, engine, device)
+        return together, f"; agents of a rank train together{self._check_memory(environment, model)}"
+
+    def _check_memory(self, environment: VectorEnv, model: Model) -> str:
+        """Compare what teams need on a CUDA device with what it has; say how much that is."""
+        world, device = self._world, self._device
+        if self._engine == "numpy" or device == "cpu" or world.is_root:
+            return ""
+        needed = team_bytes(self._config, environment, model, world.placement.agents_per_rank)
+        node, num_devices = world.nodes[world.rank], len(cuda_devices())
+        first = 1 if node == 0 else 0  # the root computes nothing there
+        turns = [local % num_devices for local in range(first, world.nodes.count(node))]
+        check_memory(device, turns.count(world.local_rank % num_devices), needed)
+        return f", with about {needed / 1e9:.2g} GB on {device}"
 
     def _participants(self, rows: FloatMatrix) -> dict[int, Participant]:
         """Make this rank's agents; those that are known get new rows."""
@@ -166,7 +191,7 @@ class Builder:
                 participants[agent].move(row)
             elif agent in self._environments:
                 participants[agent] = make_participant(
-                    config, self.wire, self._environments[agent], self._engine, self._device, row
+                    config, self.wire, self._environments[agent], *self._alone, row
                 )
         return participants
 
@@ -212,7 +237,7 @@ class Builder:
 
     def _model(self, environment: VectorEnv, params: FloatVector | None = None) -> Model:
         config = self._config
-        return make_model(config.learner, config.seed, environment, self._engine, self._device, params)
+        return make_model(config.learner, config.seed, environment, *self._alone, params)
 
 
 def make_aggregator(config: Config, wire: Wire) -> Aggregator:

@@ -106,8 +106,14 @@ def engine_of(learner: LearnerConfig, device: str) -> str:
     """Name the engine a learner computes with."""
     if not isinstance(learner, NetworkLearnerConfig):
         return "numpy"
-    is_plain = not learner.network.module and not learner.network.convolutions
-    return choose_engine(learner.engine, device, is_plain)
+    return choose_engine(learner.engine, device, is_plain(learner))
+
+
+def is_plain(learner: LearnerConfig) -> bool:
+    """Whether both engines can compute a learner's model."""
+    return not isinstance(learner, NetworkLearnerConfig) or not (
+        learner.network.module or learner.network.convolutions
+    )
 
 
 def make_model(

@@ -28,13 +28,14 @@ def prepare_process() -> None:
 
     One BLAS thread a rank, or as many as SLURM was asked for with ``--cpus-per-task``: ranks are the
     parallelism, and 16 agents with a thread a core each on 2 cores lose a factor of 4. The `ofi` transport
-    costs a second at every start and moves nothing here. Where ranks exceed cores, waiting ranks yield
-    theirs. An Open MPI that was installed by pip finds its texts only by OPAL_PREFIX, which its mpirun sets
-    and srun does not. Call it before numpy and mpi4py are imported.
+    costs a second at every start and moves nothing here; a process alone shares memory with nobody, and Open
+    MPI 5.0 would leave a file of it behind. Where ranks exceed cores, waiting ranks yield theirs. An Open MPI
+    that was installed by pip finds its texts only by OPAL_PREFIX, which its mpirun sets and srun does not.
+    Call it before numpy and mpi4py are imported.
     """
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-    os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+    os.environ.setdefault("OMPI_MCA_btl", "^ofi" if is_launched() else "^ofi,sm")
     if is_slurm_pmix(os.environ) and os.path.exists(f"{sys.prefix}/lib/libmpi.so.40"):
         os.environ.setdefault("OPAL_PREFIX", sys.prefix)
     if local_size() > usable_cores():

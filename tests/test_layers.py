@@ -82,7 +82,9 @@ MAY_IMPORT = {
 LIBRARIES = {
     "numpy": "*",
     "mpi4py": "comm",
-    "torch": "rl.torch_network export",
+    "torch": (
+        "rl.torch_draws rl.torch_network rl.torch_policy rl.torch_stack rl.torch_team rl.torch_worlds export"
+    ),
     "h5py": "record",
     "cryptography": "privacy comm.handshake",
     "gymnasium": "envs",

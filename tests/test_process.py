@@ -32,8 +32,12 @@ def test_a_rank_gets_one_thread_and_no_slow_transport(variables: dict[str, str])
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "NUMEXPR_NUM_THREADS": "1",
-        "OMPI_MCA_btl": "^ofi",
+        "OMPI_MCA_btl": "^ofi,sm",
     }
+    del variables["OMPI_MCA_btl"]
+    variables["OMPI_COMM_WORLD_RANK"] = "0"
+    prepare_process()
+    assert variables["OMPI_MCA_btl"] == "^ofi"
 
 
 def test_a_rank_gets_the_cores_that_slurm_was_asked_for(variables: dict[str, str]) -> None:

@@ -13,8 +13,6 @@ from fdrl_mpi.rl.team import GroupedEnvironment, Member, Team
 Squad: TypeAlias = tuple[int, ...]
 """Ids of agents that train at the same time."""
 
-TEAM_SIZE = 64
-"""Agents of one team: more of them spread a call over more agents, but their models leave the cache."""
 TEAMS_KEPT = 2
 """Teams of different sizes whose arrays are kept."""
 
@@ -30,12 +28,17 @@ class Together:
         Maps a number of members to a team of that size.
     make_environment : callable
         Maps the ids of a squad to the environments of all its agents.
+    team_size : int
+        Most agents of a team.
     """
 
     def __init__(
-        self, make_team: Callable[[int], Team], make_environment: Callable[[Squad], GroupedEnvironment]
+        self,
+        make_team: Callable[[int], Team],
+        make_environment: Callable[[Squad], GroupedEnvironment],
+        team_size: int,
     ) -> None:
-        self._make_team, self._make_environment = make_team, make_environment
+        self._make_team, self._make_environment, self._team_size = make_team, make_environment, team_size
         self._teams: dict[int, Team] = {}
         self._environments: dict[Squad, GroupedEnvironment] = {}
 
@@ -45,7 +48,7 @@ class Together:
         for agent, budget in budgets.items():
             member: Member = participants[agent].learner  # type: ignore[assignment]
             alike.setdefault((budget.work, budget.lr, member.stage), []).append(agent)
-        squads = [squad for agents in alike.values() for squad in _cut(agents)]
+        squads = [squad for agents in alike.values() for squad in _cut(agents, self._team_size)]
         self._environments = {
             squad: self._environments[squad] for squad in squads if squad in self._environments
         }
@@ -82,6 +85,6 @@ class Together:
         return self._environments[squad]
 
 
-def _cut(agents: Sequence[int]) -> list[Squad]:
-    """Cut a row of agents into squads of at most `TEAM_SIZE`, of equal size where that is possible."""
-    return [tuple(map(int, squad)) for squad in np.array_split(agents, -(-len(agents) // TEAM_SIZE))]
+def _cut(agents: Sequence[int], size: int) -> list[Squad]:
+    """Cut a row of agents into squads of at most `size`, of equal size where that is possible."""
+    return [tuple(map(int, squad)) for squad in np.array_split(agents, -(-len(agents) // size))]

@@ -5,6 +5,9 @@ import re
 from functools import cache
 from pathlib import Path
 
+CONTEXT_BYTES = 500_000_000
+"""Of a CUDA context with torch's kernels, as is commonly reported; not measured here."""
+
 
 @cache
 def cuda_devices() -> list[str]:
@@ -22,6 +25,14 @@ def cuda_devices() -> list[str]:
         cuda.cuDeviceGetName(name, len(name), device)
         names.append(name.value.decode())
     return names
+
+
+def cuda_memory_bytes(ordinal: int) -> int:
+    """Ask the driver how much memory a visible CUDA device has, without loading torch."""
+    cuda, device, size = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_size_t()
+    cuda.cuDeviceGet(ctypes.byref(device), ordinal)
+    cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    return size.value
 
 
 def torch_cuda_version() -> str:
@@ -64,6 +75,33 @@ def choose_device(wanted: str, local_rank: int) -> str:
         reason = "the installed torch is a CPU build" if devices else "the driver shows no CUDA device"
         raise ValueError(f"learner.device = cuda, but {reason}")
     return "cpu"
+
+
+def check_memory(device: str, num_ranks: int, rank_bytes: int) -> None:
+    """Refuse ranks that do not fit on a device together.
+
+    Parameters
+    ----------
+    device : str
+    num_ranks : int
+        Ranks that compute on it.
+    rank_bytes : int
+        What each of them keeps there; the CUDA context comes on top.
+
+    Raises
+    ------
+    ValueError
+        With the estimate.
+    """
+    if device == "cpu":
+        return
+    each, has = rank_bytes + CONTEXT_BYTES, cuda_memory_bytes(int(device.partition(":")[2]))
+    if num_ranks * each > has:
+        raise ValueError(
+            f"{num_ranks} ranks on {device} need about {num_ranks * each / 1e9:.1f} GB "
+            f"({each / 1e9:.1f} GB each), and it has {has / 1e9:.1f} GB; start fewer ranks, each with more "
+            "agents (agents_per_rank), shorten learner.num_steps, or set learner.device = cpu"
+        )
 
 
 def choose_engine(wanted: str, device: str, is_plain: bool) -> str:

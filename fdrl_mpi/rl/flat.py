@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from fdrl_mpi.arrays import FloatMatrix, FloatVector
 
@@ -38,8 +39,17 @@ class Layout:
             start += prod(shape)
         return views
 
-    def stacked_views(self, flat: FloatMatrix) -> dict[str, FloatMatrix]:
-        """Cut models that lie below each other, shape (A, d), into their parameters, shape (A, ...) each."""
+    def stacked_views(self, flat: Any) -> dict[str, Any]:
+        """Cut models that lie below each other into their parameters, without a copy.
+
+        Parameters
+        ----------
+        flat : float32 array or tensor, shape (A, d)
+
+        Returns
+        -------
+        dict of float32 arrays or tensors, shape (A, ...)
+        """
         views, start = {}, 0
         for name, shape in self.shapes.items():
             views[name] = flat[:, start : start + prod(shape)].reshape(len(flat), *shape)

@@ -31,6 +31,12 @@ class Generators:
             one.standard_exponential(None, dtype, "zig", rows)
         return self._joined(drawn, size)
 
+    def standard_normal(self, size: tuple[int, ...], dtype: type[np.float32]) -> FloatMatrix:
+        drawn = np.empty((len(self.members), *self._own(size)), dtype)
+        for one, rows in zip(self.members, drawn, strict=True):
+            one.standard_normal(None, dtype, rows)
+        return self._joined(drawn, size)
+
     def integers(self, high: int, size: tuple[int, ...]) -> IntVector:
         own = self._own(size)
         return self._joined(np.stack([one.integers(high, size=own) for one in self.members]), size)
@@ -112,7 +118,7 @@ class Team(Protocol):
     Between two calls it holds nothing that counts: any members may be the next.
     """
 
-    def __init__(self, settings: Any, model: Any, worlds: Worlds) -> None: ...
+    def __init__(self, settings: Any, model: Any, worlds: Worlds, *where: str) -> None: ...
 
     @staticmethod
     def objection(settings: Any, model: Any, envs_each: int) -> str:

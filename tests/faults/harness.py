@@ -6,6 +6,7 @@ afterwards is ended by its process id.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,8 +225,13 @@ def error_of(run: Path, verdict: dict, num_agents: int, late: Mapping[int, Colle
 
 
 def _shared_files() -> set[str]:
-    """List the files of runs, ours and those of MPI, in shared memory."""
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("fdrl_mpi_", "sm_seg"))}
+    """List the files of runs, ours and those of MPI, in shared memory; not those of processes alone.
+
+    MPI's end in the number of the job and that of the rank; a process without a launcher is job 0000.
+    """
+    names = {path.name for path in Path("/dev/shm").iterdir()}
+    ours = {name for name in names if name.startswith("fdrl_mpi_")}
+    return ours | {name for name in names if re.fullmatch(r"sm_segment\..*(?<!0000)\.\d+", name)}
 
 
 def _left_in_memory(before: set[str]) -> list[str]:

@@ -83,6 +83,7 @@ def main() -> int:
             if not ending.is_right:
                 print(f"WRONG {case.collective}: {case.what}: {case.faults}", flush=True)
                 print(f"  {ending.verdict.get('outcome')} error {ending.error} ended {ending.is_ended}")
+                print(f"  rounds {ending.rounds}, left in memory {ending.left_in_memory}")
                 print("  " + "\n  ".join(ending.output.splitlines()[-12:]), flush=True)
             elif not happened:
                 print(f"no message there, so no fault: {case.collective}: {case.what}", flush=True)

@@ -5,16 +5,22 @@ import pytest
 from scripted import BUDGET, scripted
 
 from fdrl_mpi.build import make_participant, make_plan, make_wire
-from fdrl_mpi.build_agent import engine_of, make_environment, make_model
-from fdrl_mpi.build_team import make_together, why_in_turn
+from fdrl_mpi.build_agent import draw_worlds, engine_of, make_environment, make_model
+from fdrl_mpi.build_team import TEAM_SIZE, make_together, why_in_turn
 from fdrl_mpi.config_file import read
-from fdrl_mpi.federation.together import TEAM_SIZE, Together
+from fdrl_mpi.federation.together import Together
 from fdrl_mpi.federation.wire import whole
 from fdrl_mpi.rl.learner import Budget
 
 IN_TURN = {
     "learner.name = svrpg": {"learner.name": "svrpg"},
-    "torch engine": {"learner.engine": "torch"},
+    "learner.name = dqn on the torch engine": {"learner.name": "dqn", "learner.engine": "torch"},
+    "environment.id = RandomMDP": {"environment.id": "RandomMDP", "learner.engine": "torch"},
+    "draws in every step": {
+        "environment.id": "Acrobot-v1",
+        "environment.heterogeneity": '{torque_noise_max = {distribution = "listed", values = [0.0, 1.0]}}',
+        "learner.engine": "torch",
+    },
     "environment.id = Catch": {"environment.id": "Catch"},
     "bound to its optimiser": {"objective.proximal": "0.1"},
     "hands in": {"aggregation.update_kind": "gradient", "aggregation.weighting": "uniform"},
@@ -30,7 +36,8 @@ def _why(changes: dict[str, str]) -> str:
     environment = make_environment(config.environment, [{}] * config.environment.num_envs)
     engine = engine_of(config.learner, "cpu")
     model = make_model(config.learner, config.seed, environment, engine, "cpu")
-    return why_in_turn(config, make_wire(config, model), engine, environment, model)
+    worlds = draw_worlds(config, 2)
+    return why_in_turn(config, worlds, make_wire(config, model), engine, environment, model)
 
 
 @pytest.mark.parametrize("reason", IN_TURN)
@@ -55,7 +62,7 @@ def _crews(budgets: dict[int, Budget], stages: dict[int, int]) -> list[tuple[int
     participants = {agent: scripted(whole(3))[0] for agent in budgets}
     for agent, participant in participants.items():
         participant.learner = Staged(stages.get(agent, 0))
-    return Together(lambda size: None, lambda squad: None).squads(participants, budgets)
+    return Together(lambda size: None, lambda squad: None, TEAM_SIZE).squads(participants, budgets)
 
 
 def test_a_crew_has_the_same_to_do() -> None:
@@ -75,7 +82,7 @@ def test_a_team_is_made_of_any_environment_with_the_same_spaces() -> None:
     config = read([], [*changes, ("learner.num_steps", "64")])
     one = make_environment(config.environment, [{}])
     model = make_model(config.learner, config.seed, one, "numpy", "cpu")
-    wire, together = make_wire(config, model), make_together(config, [{}, {}], one, model)
+    wire, together = make_wire(config, model), make_together(config, [{}, {}], one, model, "numpy", "cpu")
     participants = {}
     for agent in (1, 2):
         environment, row = make_environment(config.environment, [{}] * 3), np.zeros(wire.length, np.float32)

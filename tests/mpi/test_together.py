@@ -24,6 +24,8 @@ LEARNERS = {
         "learner.federate_target": "true",
     },
     "reinforce": {"learner.budget": "4", "learner.batch_episodes": "2"},
+    "ppo on torch": {"learner.engine": "torch"},
+    "a2c on torch": {"learner.engine": "torch", "learner.budget": "40"},
     "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "100"},
 }
 OF_PPO = ("learner.num_steps", "learner.num_minibatches")
@@ -31,11 +33,12 @@ OF_NETWORKS = ("learner.network.hidden",)
 
 
 def _config(run_dir: str, learner: str, **more: str):
-    chosen = {"learner.name": learner, "agents_per_rank": "3", **LEARNERS[learner]}
+    name = learner.partition(" ")[0]
+    chosen = {"learner.name": name, "agents_per_rank": "3", **LEARNERS[learner]}
     dropped = {
         "ppo": (),
         "q_learning": (*OF_PPO, *OF_NETWORKS),
-    }.get(learner, OF_PPO)
+    }.get(name, OF_PPO)
     named = {key.replace(".", "__"): value for key, value in chosen.items()}
     return config_of(run_dir, dropped, environment__heterogeneity="{}", **named | more)
 

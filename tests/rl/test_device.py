@@ -113,6 +113,15 @@ class Driver:
         name.value = f"device {handle.value}"[: size - 1].encode()
         return 0
 
+    def cuDeviceTotalMem_v2(self, size: object, handle: ctypes.c_int) -> int:  # noqa: N802
+        size._obj.value = (1 + handle.value) << 34
+        return 0
+
+
+def test_the_driver_says_how_much_memory_a_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    assert device.cuda_memory_bytes(1) == 2 << 34
+
 
 def test_the_driver_names_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
@@ -130,3 +139,19 @@ def test_without_a_driver_there_are_no_devices(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert cuda_devices.__wrapped__() == []
+
+
+@pytest.mark.parametrize(("num_ranks", "fits"), [(1, True), (8, True), (9, False)])
+def test_ranks_that_do_not_fit_on_a_device_are_refused_with_the_estimate(
+    monkeypatch: pytest.MonkeyPatch, num_ranks: int, fits: bool
+) -> None:
+    monkeypatch.setattr(device, "cuda_memory_bytes", {1: 16_000_000_000}.__getitem__)
+    each = 2_000_000_000 - device.CONTEXT_BYTES
+    device.check_memory("cpu", 1000, each)
+    if fits:
+        device.check_memory("cuda:1", num_ranks, each)
+        return
+    with pytest.raises(
+        ValueError, match=r"9 ranks on cuda:1 need about 18.0 GB \(2.0 GB each\), and it has 16.0"
+    ):
+        device.check_memory("cuda:1", num_ranks, each)

@@ -1,5 +1,6 @@
 """Learners that learn together come to what each would come to alone."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -10,7 +11,6 @@ from learners import flat, make_learner
 
 from fdrl_mpi.build_agent import make_environment, make_model
 from fdrl_mpi.build_team import TEAMS, why_in_turn
-from fdrl_mpi.config import Config
 from fdrl_mpi.federation.wire import whole
 from fdrl_mpi.rl.learner import Budget, TrainStats
 from fdrl_mpi.rl.team import Team, Worlds, joined, parted
@@ -42,6 +42,8 @@ LEARNERS = {
         "learner.network.activation": "relu",
         "learner.network.bounded": "true",
     },
+    "ppo on Pendulum, torch": SMALL
+    | {"environment.id": "Pendulum-v1", "learner.num_steps": "16", "learner.budget": "64"},
     "dqn": DQN,
     "dqn with every option": DQN
     | {
@@ -63,25 +65,33 @@ LEARNERS = {
     "q_learning of what is always played": TABLE
     | {"environment.num_envs": "2", "environment.id": "TwoState", "learner.behaviour": "fixed"},
 }
+for name in ("ppo", "ppo that is cut short", "a2c", "a2c with adam", "ppo on Acrobot"):
+    LEARNERS[f"{name}, torch"] = LEARNERS[name]
 ROUNDS = 3
 
 
 def _settings(name: str) -> dict[str, str]:
-    return {"learner.name": name.partition(" ")[0], **LEARNERS[name]}
+    return {"learner.name": re.split("[ ,]", name)[0], **LEARNERS[name]}
 
 
 class Company:
     """Agents of one configuration, and a team of them."""
 
     def __init__(self, name: str, num_agents: int) -> None:
+        self.engine = "torch" if name.endswith("torch") else "numpy"
         self.config, first = make_learner(_settings(name))
         self.learners = [first, *(make_learner(_settings(name))[1] for _ in range(num_agents - 1))]
 
     def _team(self, size: int) -> Team:
         one = make_environment(self.config.environment, [{}] * self.config.environment.num_envs)
         model = make_model(self.config.learner, self.config.seed, one, "numpy", "cpu")
-        assert not why_in_turn(self.config, whole(len(model.params)), "numpy", one, model)
-        return _class_of(self.config)(self.config.learner, model, Worlds(one, size, one.num_envs))
+        assert not why_in_turn(self.config, [{}], whole(len(model.params)), self.engine, one, model)
+        return self.team_class(self.config.learner, model, Worlds(one, size, one.num_envs))
+
+    @property
+    def team_class(self) -> type[Team]:
+        module, _, name = TEAMS[self.engine][self.config.algorithm].partition(":")
+        return getattr(import_module(module), name)
 
     def budgets(self, round: int, agents: Sequence[int]) -> list[Budget]:
         learner = self.config.learner
@@ -96,11 +106,6 @@ class Company:
         environment = make_environment(self.config.environment, contexts)
         members = [self.learners[agent] for agent in agents]
         return self._team(len(agents)).train(members, self.budgets(round, agents), environment)
-
-
-def _class_of(config: Config) -> type[Team]:
-    module, _, name = TEAMS[config.algorithm].partition(":")
-    return getattr(import_module(module), name)
 
 
 def _check_equal(ours: Company, theirs: Company) -> None:

@@ -1,0 +1,61 @@
+"""The agents of one rank in this process: trained in turn, or together."""
+
+from collections.abc import Callable
+
+CARTPOLE = {"environment.id": "CartPole-v1", "learner.network.hidden": "[64, 64]"}
+LEARNERS = {
+    "ppo": CARTPOLE | {"learner.budget": "1024"},
+    "a2c": CARTPOLE | {"learner.budget": "1000"},
+    "reinforce": CARTPOLE | {"learner.budget": "16"},
+    "dqn": CARTPOLE | {"learner.budget": "800", "learner.learning_starts": "200"},
+    "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "1000"},
+}
+"""What is set of each learner's configuration."""
+
+
+def make_company(
+    learner: str, num_envs: int, count: int, is_together: bool, engine: str = "numpy", device: str = "cpu"
+) -> Callable[[int], int]:
+    """Make agents; return what trains them all for a round and counts their environment steps.
+
+    Raises
+    ------
+    ValueError
+        If they cannot train together on this engine, with the reason.
+    """
+    import numpy as np
+
+    from fdrl_mpi.build import make_participant, make_plan, make_wire
+    from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
+    from fdrl_mpi.build_team import make_together, why_in_turn
+    from fdrl_mpi.config_file import read
+
+    changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
+    config = read([], [("environment.heterogeneity", "{}"), *changes.items()])
+    one = make_environment(config.environment, [{}] * num_envs)
+    model = make_model(config.learner, config.seed, one, "numpy", "cpu")
+    wire, plan, worlds = make_wire(config, model), make_plan(config, count), draw_worlds(config, count)
+    alone = ("numpy", "cpu") if is_together else (engine, device)
+    participants = {}
+    for agent, row in enumerate(np.zeros((count, wire.length), np.float32), 1):
+        environment = make_environment(config.environment, [{}] * num_envs)
+        participants[agent] = make_participant(config, wire, environment, *alone, row)
+    published = dict.fromkeys(participants, model.params.copy())
+    if is_together and (reason := why_in_turn(config, worlds, wire, engine, one, model)):
+        raise ValueError(reason)
+    together = make_together(config, worlds, one, model, engine, device)
+
+    def train(round: int) -> int:
+        budgets = {agent: plan.schedule(round, agent) for agent in participants}
+        if not is_together:
+            return sum(
+                participants[agent].train(published[agent], budget).env_steps
+                for agent, budget in budgets.items()
+            )
+        return sum(
+            stats.env_steps
+            for squad in together.squads(participants, budgets)
+            for stats in together.train(squad, participants, published, budgets)
+        )
+
+    return train

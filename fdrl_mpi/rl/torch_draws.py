@@ -1,0 +1,157 @@
+"""What agents that learn together on a device draw: from their own generators, or on the device itself."""
+
+from collections.abc import Sequence
+from math import pi
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fdrl_mpi.rl.distributions import Distribution
+from fdrl_mpi.rl.rollout import Draws
+from fdrl_mpi.rl.team import Generators
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+NUM_ROUNDS = 10
+"""Constants of Philox 4x32."""
+MASK = 0xFFFFFFFF
+NOISE, STARTS, ORDER = range(3)
+"""What is drawn: the third word of a counter."""
+
+Generated: TypeAlias = Sequence[np.random.Generator]
+"""The members' generators of this round."""
+
+
+class DeviceDraws(Protocol):
+    """Random numbers of A members with N environments each, where the members' tensors are."""
+
+    def noise(self, distribution: Distribution, size: int, steps: int) -> Tensor:
+        """Draw what actions are sampled with, shape (T, A, size, N), float32."""
+
+    def begin_rollout(self, steps: int, num_drawn: int) -> None:
+        """Prepare the first states of episodes that end within so many steps."""
+
+    def starts(self, step: int, done: Tensor, limits: tuple[float, float]) -> Tensor:
+        """Draw numbers for the episodes that begin after a step, shape (num_drawn, A * N), float64.
+
+        What stands in the columns of other environments means nothing.
+        """
+
+    def orders(self, samples: int) -> Tensor:
+        """Draw a permutation for each member, shape (A, samples), int64."""
+
+
+class OwnDraws:
+    """The numbers that every member would draw alone, drawn in host memory."""
+
+    def __init__(self, generators: Generated, num_envs: int, device: torch.device) -> None:
+        self._generators, self._num_envs, self._device = Generators(generators), num_envs, device
+        self._num_drawn = 0
+
+    def noise(self, distribution: Distribution, size: int, steps: int) -> Tensor:
+        """See `DeviceDraws.noise`."""
+        members = len(self._generators.members)
+        drawn: Draws = distribution.noise(self._generators, steps, members * self._num_envs)  # type: ignore[arg-type]
+        noise = torch.from_numpy(drawn).to(self._device)
+        return noise.view(steps, size, members, self._num_envs).transpose(1, 2)
+
+    def begin_rollout(self, steps: int, num_drawn: int) -> None:
+        """See `DeviceDraws.begin_rollout`."""
+        self._num_drawn = num_drawn
+
+    def starts(self, step: int, done: Tensor, limits: tuple[float, float]) -> Tensor:
+        """See `DeviceDraws.starts`."""
+        finished = done.cpu().numpy().reshape(-1, self._num_envs)
+        starts = np.zeros((*finished.shape, self._num_drawn))
+        for member in np.flatnonzero(finished.any(axis=1)).tolist():
+            size = (int(finished[member].sum()), self._num_drawn)
+            starts[member, finished[member]] = self._generators.members[member].uniform(*limits, size)
+        return torch.from_numpy(starts.reshape(-1, self._num_drawn).T).to(self._device)
+
+    def orders(self, samples: int) -> Tensor:
+        """See `DeviceDraws.orders`."""
+        orders = [generator.permutation(samples) for generator in self._generators.members]
+        return torch.from_numpy(np.stack(orders)).to(self._device)
+
+
+class CounterDraws:
+    """Numbers computed on the device: word j of a member's n-th call is a function of key, j and n.
+
+    So a member's numbers depend on nobody else's, nothing waits for the host, and CPU and CUDA draw the same
+    bits. The key is drawn from the member's generator.
+
+    References
+    ----------
+    Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011: Philox 4x32 with ten rounds. Box
+    and Muller, "A note on the generation of random normal deviates", 1958.
+    """
+
+    def __init__(self, generators: Generated, num_envs: int, device: torch.device) -> None:
+        keys = [generator.integers(1 << 32, size=2) for generator in generators]
+        self._keys = torch.from_numpy(np.stack(keys)).to(device)
+        self._num_envs, self._device, self._num_calls = num_envs, device, 0
+        self._starts = torch.zeros(0, device=device)
+
+    def noise(self, distribution: Distribution, size: int, steps: int) -> Tensor:
+        """See `DeviceDraws.noise`."""
+        count = steps * size * self._num_envs
+        is_normal = distribution.num_free > 0
+        drawn = self._normal(count) if is_normal else -torch.log(-torch.log(self._uniform(NOISE, count)))
+        return drawn.view(len(self._keys), steps, size, self._num_envs).transpose(0, 1)
+
+    def begin_rollout(self, steps: int, num_drawn: int) -> None:
+        """See `DeviceDraws.begin_rollout`."""
+        members = len(self._keys)
+        drawn = self._uniform(STARTS, steps * num_drawn * self._num_envs)
+        by_step = drawn.view(members, steps, num_drawn, self._num_envs).permute(1, 2, 0, 3)
+        self._starts = by_step.reshape(steps, num_drawn, members * self._num_envs).double()
+
+    def starts(self, step: int, done: Tensor, limits: tuple[float, float]) -> Tensor:
+        """See `DeviceDraws.starts`."""
+        low, high = limits
+        return low + (high - low) * self._starts[step]
+
+    def orders(self, samples: int) -> Tensor:
+        """See `DeviceDraws.orders`."""
+        return self._words(ORDER, samples).argsort(dim=1, stable=True)
+
+    def _normal(self, count: int) -> Tensor:
+        half = -(-count // 2)
+        radius, angle = self._uniform(NOISE, 2 * half).view(-1, 2, half).unbind(1)
+        radius, angle = torch.sqrt(-2.0 * torch.log(radius)), 2.0 * pi * angle
+        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+        return both[:, :count].contiguous()
+
+    def _uniform(self, purpose: int, count: int) -> Tensor:
+        """Draw numbers strictly between 0 and 1, shape (A, count): odd multiples of 2^-24."""
+        return (2.0 * (self._words(purpose, count) >> 9) + 1.0).float() * 2.0**-24
+
+    def _words(self, purpose: int, count: int) -> Tensor:
+        """Compute words of 32 bits as int64, shape (A, count)."""
+        self._num_calls += 1
+        blocks = torch.arange(-(-count // 4), device=self._device)
+        call = torch.full_like(blocks, self._num_calls)
+        counter = torch.stack([blocks, call, torch.full_like(blocks, purpose), torch.zeros_like(blocks)])
+        words = philox(counter[:, None], self._keys.T[:, :, None])
+        return torch.stack(words, dim=-1).view(len(self._keys), -1)[:, :count]
+
+
+def philox(counter: Tensor, key: Tensor) -> list[Tensor]:
+    """Compute four words of each counter; Salmon et al., section 3.3.
+
+    Parameters
+    ----------
+    counter, key : int64 tensors, shape (4, ...) and (2, ...)
+        Words of 32 bits, broadcast against each other.
+    """
+    zero, one, two, three = counter.unbind()
+    low_key, high_key = key.unbind()
+    for _ in range(NUM_ROUNDS):
+        left, right = zero * MULTIPLIERS[0], two * MULTIPLIERS[1]
+        zero = ((right >> 32) & MASK) ^ one ^ low_key
+        two = ((left >> 32) & MASK) ^ three ^ high_key
+        one, three = right & MASK, left & MASK
+        low_key, high_key = (low_key + WEYL[0]) & MASK, (high_key + WEYL[1]) & MASK
+    return [zero, one, two, three]
