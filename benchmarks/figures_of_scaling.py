@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, PercentFormatter
 from round_model import PARTS
 from scaling_runs import Table
 from scaling_tables import CORE_EACH, HERE, SERIES, Tables
@@ -44,6 +44,7 @@ def draw(tables: Tables, cores: int, folder: Path) -> list[Path]:
 def _efficiency(tables: Tables, cores: int) -> bytes:
     """Draw a row for each series: speed-up and efficiency here, and efficiency with a core for each rank."""
     figure = new_figure(6.4)
+    figure.get_layout_engine().set(wspace=0.04, hspace=0.06)
     for series, row in zip(SERIES, figure.subplots(2, 3), strict=True):
         measured = [one for one in tables.measured if one["series"] == series]
         here, beyond = (
@@ -51,6 +52,8 @@ def _efficiency(tables: Tables, cores: int) -> bytes:
             for place in (HERE, CORE_EACH)
         )
         if not measured:
+            for axes in row:
+                axes.set_axis_off()
             continue
         for axes, quantity_name in ((row[0], "speed_up"), (row[1], "efficiency")):
             _lines(axes, here, quantity_name, "--", "")
@@ -68,7 +71,7 @@ def _efficiency(tables: Tables, cores: int) -> bytes:
         for axes in row:
             axes.set_ylim(bottom=0.0)
             axes.set_xlabel("ranks with an agent each")
-            axes.set_xscale("log", base=2)
+            _label_ranks(axes)
     names = dict.fromkeys(one["collective"] for one in tables.measured)
     handles = [Patch(color=COLOURS[name], label=name) for name in names]
     handles += [
@@ -78,6 +81,14 @@ def _efficiency(tables: Tables, cores: int) -> bytes:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return png(figure)
+
+
+def _label_ranks(axes: Axes) -> None:
+    """Make the horizontal axis one of powers of 2, written out."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(LogLocator(2, numticks=MOST_BARS))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%d"))
+    axes.minorticks_off()
 
 
 def _lines(axes: Axes, rows: Table, column: str, style: str, marker: str) -> None:

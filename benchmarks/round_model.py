@@ -63,7 +63,7 @@ class RoundModel:
         train_s = self.train_fixed_s + self.train_step_s * steps
         parts = {
             "train_s": train_s,
-            "wait_s": train_s * (max(crowd, largest_of(self.relative_train, ranks)) - 1.0),
+            "wait_s": train_s * max(crowd - 1.0, self._straggling(ranks)),
             "encode_s": self.encode_s * crowd,
             "exchange_s": replace(self.exchange, cores=cores).predict(ranks, self.num_parameters),
             "rest_s": self.rest_fixed_s + self.rest_shared_s * crowd,
@@ -71,6 +71,9 @@ class RoundModel:
         record_s = self.record_fixed_s + self.record_agent_s * ranks
         parts["rest_s"] += max(record_s - sum(parts.values()), 0.0)
         return parts | {"round_s": sum(parts.values())}
+
+    def _straggling(self, ranks: int) -> float:
+        return largest_of(self.relative_train, ranks) - largest_of(self.relative_train, 1)
 
 
 def model_of(runs: Sequence[Run], exchange: Fit, cores: int) -> RoundModel:

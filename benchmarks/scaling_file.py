@@ -54,7 +54,7 @@ def _fill(file: h5py.File, study: Study, tables: Tables) -> None:
     file.attrs["cores"] = study.cores
     file.attrs["efficiency"] = " ".join((add_efficiency.__doc__ or "").split())
     for table in fields(tables):
-        _write_table(file.create_group(table.name), getattr(tables, table.name))
+        _write_table(file.create_group(table.name, track_order=True), getattr(tables, table.name))
     file["exchanges"].attrs.update(study.crypto)
     for number, run in enumerate(study.runs):
         group = file.create_group(f"runs/{number:04d}")
