@@ -28,7 +28,7 @@ from fdrl_mpi.reporting.units import SECONDS, quantity
 
 PART_COLOURS = dict(zip(PARTS, (SKY, ORANGE, PURPLE, VERMILION, GREY), strict=True))
 COLOURS = {"node": BLUE, "tree": VERMILION, "allreduce": GREEN, "gather": PURPLE, "secure_ring": ORANGE}
-MOST_BARS = 8
+FEWEST_BARS, MOST_BARS = 4, 8
 
 
 def draw(tables: Tables, cores: int, folder: Path) -> list[Path]:
@@ -56,11 +56,11 @@ def _efficiency(tables: Tables, cores: int) -> bytes:
                 axes.set_axis_off()
             continue
         for axes, quantity_name in ((row[0], "speed_up"), (row[1], "efficiency")):
-            _lines(axes, here, quantity_name, "--", "")
+            _lines(axes, here, quantity_name, "--", ".")
             _lines(axes, measured, quantity_name, "", "o")
         ideal = {one["ranks"]: one["ideal_speed_up"] for one in measured}
         row[0].plot(sorted(ideal), [ideal[ranks] for ranks in sorted(ideal)], color=GREY)
-        _lines(row[2], beyond, "efficiency", "--", "")
+        _lines(row[2], beyond, "efficiency", "--", ".")
         row[0].set_title(f"{series}: speed-up on {cores} cores")
         row[0].set_ylabel("steps/s over those of the first row")
         row[1].set_title(f"{series}: efficiency on {cores} cores")
@@ -102,11 +102,11 @@ def _phases(tables: Tables) -> bytes:
     panels: list[list[tuple[str, str, Table]]] = []
     for name in dict.fromkeys(row["collective"] for row in tables.measured):
         measured = [
-            (f"{name}, {series}, measured", "ranks", _some(tables.measured, series, name))
+            (f"{name}, {series}, measured", "ranks with an agent each", _some(tables.measured, series, name))
             for series in SERIES
         ]
         beyond = [row for row in _some(tables.predicted, "weak", name) if row["place"] == CORE_EACH]
-        panels.append([*measured, (f"{name}, weak, a core a rank, model", "ranks", beyond)])
+        panels.append([*measured, (f"{name}, weak, model", "ranks with a core each", beyond)])
     hosted = [row for row in tables.measured if row["series"] == "hosted"]
     if hosted:
         title = f"{hosted[0]['collective']}, several agents on each of {hosted[0]['ranks']} ranks"
@@ -138,9 +138,10 @@ def _stack(axes: Axes, unit: str, rows: Table) -> None:
         shares = [parts[number] / total for parts, total in zip(heights, totals, strict=True)]
         axes.bar(range(len(shown)), shares, bottom=bottoms, color=PART_COLOURS[part])
         bottoms = [bottom + share for bottom, share in zip(bottoms, shares, strict=True)]
-    labels = [f"{row[unit]}\n{_short(row['round_s'])}" for row in shown]
+    labels = [f"{row[unit.split()[0]]}\n{_short(row['round_s'])}" for row in shown]
     axes.set_xticks(range(len(shown)), labels)
-    axes.set_xlabel(f"{unit} with agents, time of a round" if unit == "ranks" else "agents, time of a round")
+    axes.set_xlabel(f"{unit}, time of a round")
+    axes.set_xlim(-0.6, max(len(shown), FEWEST_BARS) - 0.4)
     axes.set_ylim(0.0, 1.0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(visible=False, axis="x")
