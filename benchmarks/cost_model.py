@@ -66,6 +66,20 @@ HOSTS: Mapping[str, Count] = {
 }
 """Between hosts with a rank each: what is on the critical path."""
 
+CORE_EACH: Mapping[str, Count] = {"node": lambda n, size, cores: (_levels(n), size), **HOSTS}
+"""Ranks with a core each: what is on the critical path, in shared memory too."""
+
+
+def _sharing(collective: str) -> Count:
+    def count(n: int, size: float, cores: int) -> tuple[float, float]:
+        return (CORE_EACH if n <= cores else NODE)[collective](n, size, cores)
+
+    return count
+
+
+SHARING: Mapping[str, Count] = {name: _sharing(name) for name in CORE_EACH}
+"""On as many cores as there are: `CORE_EACH` up to a rank a core, `NODE` where ranks share them."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -133,7 +147,7 @@ def _crypto(one: Fit, agents: int, d: int) -> float:
     if one.collective != "secure_ring":
         return 0.0
     parts = crypto_seconds(one.crypto, agents, d)
-    encode = parts["encode"] * (agents / one.cores if one.place == "this node" else 1.0)
+    encode = parts["encode"] * (max(agents / one.cores, 1.0) if one.place == "this node" else 1.0)
     return encode + parts["unmask"] + parts["decode"]
 
 

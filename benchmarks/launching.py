@@ -7,19 +7,36 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fdrl_mpi.batch_system import tasks_per_host
+from fdrl_mpi.launch import Options, command
 from fdrl_mpi.process import THREAD_VARIABLES, usable_cores
 from fdrl_mpi.record.metrics_file import Metrics, read_metrics
 
 REPOSITORY = Path(__file__).parents[1]
 LIMIT_S = 900.0
+RANK_MB = 64
+"""Memory of a rank with an agent, rounded up."""
 _DROPPED = (*THREAD_VARIABLES, "PYTHONDONTWRITEBYTECODE")
 _DROPPED_PREFIXES = ("OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_")
 
 
 def mpirun(ranks: int, *words: str) -> list[str]:
-    """Make the command line that runs this Python on `ranks` ranks."""
-    shared = ["--oversubscribe", "--bind-to", "none"] if ranks > usable_cores() else []
-    return ["mpirun", "-n", str(ranks), *shared, sys.executable, *words]
+    """Make the command line that runs this Python on `ranks` ranks, in a batch job on its hosts."""
+    return [*command(Options(ranks=ranks), os.environ), sys.executable, *words]
+
+
+def most_ranks() -> tuple[int, str]:
+    """Tell how many ranks can be started here, and why no more."""
+    if tasks := tasks_per_host(os.environ):
+        return sum(tasks), f"this batch job has {sum(tasks)} tasks"
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
+    free_mb = int(line.split()[1]) // 1024
+    return free_mb // RANK_MB, f"{free_mb} MB of memory are free here, and a rank takes up to {RANK_MB} MB"
+
+
+def num_cores() -> int:
+    """Count the cores that ranks can have: of this host, or of all that a batch job has, taken as equal."""
+    return usable_cores() * max(len(tasks_per_host(os.environ)), 1)
 
 
 def train(ranks: int, directory: Path, *words: str) -> list[str]:
@@ -44,7 +61,7 @@ def untuned() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(path)}
 
 
-def run(command: Sequence[str]) -> str:
+def run(words: Sequence[str]) -> str:
     """Run to the end and return the output.
 
     Raises
@@ -53,7 +70,7 @@ def run(command: Sequence[str]) -> str:
         With the output, if the command fails.
     """
     done = subprocess.run(
-        command,
+        words,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -62,17 +79,17 @@ def run(command: Sequence[str]) -> str:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}")
     return done.stdout
 
 
-def peak_memory_mb(command: Sequence[str], pause_s: float = 0.3) -> float:
+def peak_memory_mb(words: Sequence[str], pause_s: float = 0.3) -> float:
     """Run to the end; return the largest sum of the proportional set sizes of all ranks, in MB.
 
     Shared pages count once in the sum; the launcher does not count. Sampling disturbs the run: do not time
     it.
     """
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=untuned())
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=untuned())
     peak_kb = 0
     while process.poll() is None:
         peak_kb = max(peak_kb, sum(map(_pss_kb, _descendants(process.pid))))

@@ -11,12 +11,14 @@ left out between hosts: the token bucket of `tc` lets its first 64 kB pass at on
 """
 
 import argparse
-import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cost_model import HOSTS, NODE, Fit, fit, measure_crypto
-from launching import REPOSITORY, mpirun, run
+from exchange_costs import exchange_points
+from launching import REPOSITORY, mpirun
 from reporting import machine, print_json, print_report
 
 from fdrl_mpi.process import usable_cores
@@ -81,36 +83,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _on_node(ranks: int) -> list[dict[str, Any]]:
-    return _points(ranks, NODE_LENGTHS, ["node", "tree", "allreduce", "gather"], 15, mpirun(ranks))
+    names = ["node", "tree", "allreduce", "gather", "secure_ring"]
+    return exchange_points(ranks - 1, names, NODE_LENGTHS, 15, partial(mpirun, ranks))
 
 
 def _on_hosts(hosts: int, rate: str) -> list[dict[str, Any]]:
-    start = mpirun(1)[-1:]
-    script = [start[0], str(REPOSITORY / "tests/hosts/namespaces.py"), str(hosts), "1", rate]
-    command = [*script, "-n", str(hosts), start[0]]
-    return _points(hosts, HOST_LENGTHS, ["tree", "allreduce", "gather"], 7, command)
+    script = [sys.executable, str(REPOSITORY / "tests/hosts/namespaces.py"), str(hosts), "1", rate]
 
+    def start(*words: str) -> list[str]:
+        return [*script, "-n", str(hosts), sys.executable, *words]
 
-def _points(
-    ranks: int, lengths: tuple[int, ...], names: list[str], repeats: int, start: list[str]
-) -> list[dict[str, Any]]:
-    """Time the collectives with the two benchmarks; a point is a collective, a size and its seconds."""
-    folder = REPOSITORY / "benchmarks"
-    common = ["--d", *map(str, lengths), "--repeats", str(repeats), "--json"]
-    rows = _results([*start, str(folder / "collectives.py"), "--collectives", *names, *common])
-    points = [{key: row[key] for key in ("collective", "agents", "d", "median_s")} for row in rows]
-    if ranks > 3:
-        secure = _results([*start, str(folder / "secure_sum.py"), "--training-ms", "30", *common])
-        points += [
-            {"collective": "secure_ring", "agents": r["agents"], "d": r["d"], "median_s": r["on_path_s"]}
-            for r in secure
-        ]
-    return points
-
-
-def _results(command: list[str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(run(command).splitlines()[-1])["results"]
-    return rows
+    names = ["tree", "allreduce", "gather", "secure_ring"]
+    return exchange_points(hosts - 1, names, HOST_LENGTHS, 7, start)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import isnan
 from typing import Any, Self
 
 import numpy as np
@@ -65,6 +66,8 @@ def print_json(facts: Mapping[str, Any], rows: Sequence[Row]) -> None:
 def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
+    if isnan(value):
+        return "-"
     return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 
 

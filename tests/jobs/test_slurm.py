@@ -258,7 +258,16 @@ def test_every_rank_of_a_node_sees_all_of_its_gpus(slurm: Slurm) -> None:
     assert seen.split() == ["0,1", "0,1"]
 
 
-def test_scaling_study_starts_in_a_job(slurm: Slurm) -> None:
-    job = slurm.submit("--ntasks=2", "jobs/slurm_scaling.sbatch", "--help")
+def test_scaling_study_measures_what_a_job_has_room_for(slurm: Slurm) -> None:
+    folder, small = slurm.folder / "study", ("--collectives=node", "--rounds=4", "--agents-per-rank")
+    wide = slurm.submit(
+        "--ntasks=2", "jobs/slurm_scaling.sbatch", f"--out={folder}", "--ranks", "1", "2", *small
+    )
+    assert slurm.finish(wide)["ExitCode"] == "2:0"
+    assert "this batch job has 2 tasks" in slurm.output()
+    job = slurm.submit(
+        "--nodes=2", "--ntasks=2", "jobs/slurm_scaling.sbatch", f"--out={folder}", "--ranks=1", *small
+    )
     assert slurm.finish(job)["JobState"] == "COMPLETED", slurm.output()
-    assert "--ranks" in slurm.output()
+    assert (folder / "study.h5").exists()
+    assert (folder / "efficiency.png").exists()
