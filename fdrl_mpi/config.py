@@ -26,7 +26,7 @@ from fdrl_mpi.rl.hyperparameters import (
     about,
 )
 
-MAY_DIFFER_ON_RESUME = ("rounds", "agents_per_rank", "run", "log", "evaluation", "checkpoint")
+MAY_DIFFER_ON_RESUME = ("rounds", "agents", "agents_per_rank", "run", "log", "evaluation", "checkpoint")
 """Keys and sections that a resumed run may change; any other difference makes it another experiment."""
 
 
@@ -365,6 +365,11 @@ class Config(_Section, frozen=True, kw_only=True):
         Meta(le=10_000),
         about("agents that a rank hosts; they train together where they can, else in turn", "agents"),
     ] = 1
+    agents: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        about("agents of the run, spread over the ranks as evenly as they go; 0: agents_per_rank on each"),
+    ] = 0
     run: RunConfig = RunConfig()
     environment: EnvironmentConfig = EnvironmentConfig()
     learner: (
@@ -386,6 +391,10 @@ class Config(_Section, frozen=True, kw_only=True):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
+
+    def num_agents(self, num_hosting: int) -> int:
+        """Count the agents of a job with so many ranks that host some."""
+        return self.agents or num_hosting * self.agents_per_rank
 
     @property
     def algorithm(self) -> str:

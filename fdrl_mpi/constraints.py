@@ -28,15 +28,17 @@ def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[P
         Variables of the launcher.
     """
     num_spares, num_ranks = config.faults.spares, world_size
-    world_size = max(num_ranks - num_spares, min(num_ranks, 2))
+    num_hosting = max(num_ranks - num_spares - 1, 1)
+    num_agents = config.num_agents(num_hosting)
     return [
         *_world(num_ranks, environ),
         *check_faults(config, num_ranks, environ),
         *_fan_out(config),
-        *_gossip(config, max(world_size - 1, 1) * config.agents_per_rank),
-        *_secure_ring(config, max(world_size - 1, 1)),
+        *_agents(config, num_hosting),
+        *_gossip(config, num_agents),
+        *_secure_ring(config, num_hosting),
         *check_validation(config),
-        *_rule(config, max(world_size - 1, 1) * config.agents_per_rank),
+        *_rule(config, num_agents),
         *_mode(config),
         *check_learning(config),
     ]
@@ -50,6 +52,39 @@ def _world(world_size: int, environ: Mapping[str, str]) -> Iterator[Problem]:
         "rank 0 aggregates and ranks 1 to K train, so there is no agent",
         f"start with: {LAUNCH} (add --oversubscribe where ranks exceed cores)",
     )
+
+
+def _agents(config: Config, num_hosting: int) -> Iterator[Problem]:
+    """Find agents that cannot be spread over so many ranks."""
+    agents = config.agents
+    if not agents:
+        return
+    if config.agents_per_rank != 1:
+        yield Problem(
+            f"agents = {agents} with agents_per_rank = {config.agents_per_rank}",
+            "both say how many agents there are",
+            "leave out one of them",
+        )
+    if agents < num_hosting:
+        yield Problem(
+            f"agents = {agents} on {num_hosting} ranks",
+            "some ranks would have nothing to do",
+            f"start {agents + 1} ranks, spares not counted, or fewer",
+        )
+        return
+    if agents % num_hosting == 0:
+        return
+    near = f"{agents - agents % num_hosting} or {agents - agents % num_hosting + num_hosting}"
+    for what, why in (
+        ('comm.collective = "gossip"', "neighbours exchange as many models as they send"),
+        ('faults.mode = "survive"', "ranks take each other's places"),
+    ):
+        if f'"{config.comm.collective}"' in what or f'"{config.faults.mode}"' in what:
+            yield Problem(
+                f"agents = {agents} on {num_hosting} ranks with {what}",
+                f"{why}, so each must host as many agents as any other",
+                f"choose {near} agents, or another number of ranks",
+            )
 
 
 def _fan_out(config: Config) -> Iterator[Problem]:
@@ -90,7 +125,7 @@ def _gossip(config: Config, num_agents: int) -> Iterator[Problem]:
 def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
     if config.comm.collective != "secure_ring":
         return
-    secure, num_agents = config.comm.secure, num_parties * config.agents_per_rank
+    secure, num_agents = config.comm.secure, config.num_agents(num_parties)
     if config.mode == "centralised":
         yield Problem(
             'mode = "centralised" with comm.collective = "secure_ring"',
@@ -106,7 +141,8 @@ def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
             str(error),
             "start more ranks, raise comm.secure.ring_degree, or withstand fewer",
         )
-    size = -(-cohort_size(num_agents, config.participation.fraction) // config.agents_per_rank)
+    most = -(-num_agents // num_parties)
+    size = -(-cohort_size(num_agents, config.participation.fraction) // most)
     if config.participation.fraction < 1.0 and size < secure.colluders + secure.dropouts + 2:
         yield Problem(
             f"comm.collective = secure_ring with cohorts that may lie on {size} ranks",

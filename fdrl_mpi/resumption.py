@@ -114,7 +114,7 @@ def _mismatches(directory: RunDirectory, config: Config, num_agents: int) -> lis
             Problem(
                 f"the run in {directory.path} has {agents} agents, this job {num_agents}",
                 "agents keep their worlds and optimisers for the whole run",
-                f"start with mpirun -n {agents + 1} (and agents_per_rank = 1), or choose another run.name",
+                f"start with agents = {agents} on at most {agents + 1} ranks, or choose another run.name",
             )
         )
     if rounds and rounds[-1] > config.rounds:

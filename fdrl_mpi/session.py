@@ -127,9 +127,10 @@ class Session:
 
     def _description(self) -> list[str]:
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
-        unit = learner_class(config.algorithm).unit
+        unit, where = learner_class(config.algorithm).unit, self._world.placement.describe()
         return [
-            f"{config.mode} {config.algorithm} on {config.environment.id}: {_counted(num_agents, 'agents')}, "
+            f"{config.mode} {config.algorithm} on {config.environment.id}: {_counted(num_agents, 'agents')}"
+            f"{f' ({where})' if where else ''}, "
             f"{_counted(config.rounds, 'rounds')} of {_counted(config.learner.budget, unit)} each",
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
             f"on {self.rank.device}, collective: {self.rank.parts.collective.name}{self.rank.travels}"
@@ -195,7 +196,8 @@ class Session:
         if not self._world.is_root:
             return NullRecord(), 0.0
         self._store.discard_after(round)
-        each = [host for host in hosts for _ in range(self._world.placement.agents_per_rank)]
+        seats = self._world.placement.seats_of
+        each = [host for rank, host in enumerate(hosts, 1) for _ in seats(rank)]
         return open_record(self._config, self._directory, self.rank, each, round)
 
     def _announce(self, round: int) -> None:

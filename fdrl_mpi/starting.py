@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fdrl_mpi.comm.world import World
 
 
-def start_mpi(agents_per_rank: int = 1) -> "World":
+def start_mpi(agents_per_rank: int = 1, num_agents: int = 0) -> "World":
     """Start MPI and return its world; say what to do and end this process where there is no MPI."""
     try:
         from fdrl_mpi.comm.world import open_world
@@ -18,7 +18,7 @@ def start_mpi(agents_per_rank: int = 1) -> "World":
         if launched_rank() == 0:
             print(missing_mpi(str(error)), file=sys.stderr, flush=True)
         sys.exit(REFUSED)
-    return open_world(agents_per_rank)
+    return open_world(agents_per_rank, num_agents)
 
 
 def missing_mpi(reason: str) -> Problem:

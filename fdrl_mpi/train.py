@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Interrupt) -> NoReturn:
     """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
-    world = start_mpi(config.agents_per_rank)
+    world = start_mpi(config.agents_per_rank, config.agents)
     if problems := _agreed(world, config, problems):
         _print_problems(problems)
         world.leave(REFUSED)
@@ -144,7 +144,7 @@ def _crew(config: Config, world: "World") -> "Crew":
     return Crew(
         world.comm,
         faults.spares,
-        config.agents_per_rank,
+        config.num_agents(world.size - 1 - faults.spares) // (world.size - 1 - faults.spares),
         faults.silence_s,
         patience_s,
         faults.max_misses,

@@ -39,7 +39,7 @@ def test_an_experiment_is_complete_with_its_file_and_the_ranks_it_names(file):
     config = read([file], [])
     command = rf"mpirun -n (\d+) fdrl-train --config configs/{file.stem}\.toml"
     [ranks] = re.findall(rf"^#     {command}$", file.read_text(), re.MULTILINE)
-    num_agents = (int(ranks) - 1) * config.agents_per_rank
+    num_agents = config.num_agents(int(ranks) - 1)
     for world in config.environment.heterogeneity.values():
         assert not isinstance(world, Listed) or len(world.values) == num_agents
     assert check(config, int(ranks), {}) == []

@@ -123,6 +123,20 @@ def test_tree_without_branches_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("agents_per_rank", "2")], "both say how many"),
+        ([("agents", "15")], "start 16 ranks"),
+        ([("agents", "100"), ("comm.collective", "gossip")], "choose 96 or 112 agents"),
+        ([("agents", "100"), ("faults.mode", "survive")], "choose 96 or 112 agents"),
+    ],
+)
+def test_agents_that_cannot_be_spread_are_refused(changes, said):
+    assert _problems(("agents", "100"), world_size=17) == []
+    assert any(said in str(problem) for problem in _problems(("agents", "32"), *changes, world_size=17))
+
+
+@pytest.mark.parametrize(
     ("changes", "agents", "said"),
     [
         ([], 2, "a sum of one is no secret"),

@@ -12,7 +12,8 @@ from fdrl_mpi.comm.world import World
 class Gather(Collective):
     """One `MPI_Gather` of the rows to the root, and one `MPI_Bcast` of the model.
 
-    The root holds K + A rows of d values; its own A rows mean nothing and stay 0.
+    The root holds K + A rows of d values; its own A rows mean nothing and stay 0. Where some ranks host an
+    agent less, they send a row of zeros in its place, and the root copies the others together.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class Gather(Collective):
         agents_per_rank = world.placement.agents_per_rank
         rows = (world.size if world.is_root else 1) * agents_per_rank
         self._buffer = np.zeros((rows, num_params), np.float32)
-        self.rows: FloatMatrix = self._buffer[:0] if world.is_root else self._buffer
+        self.rows: FloatMatrix = self._buffer[: len(world.agents)]
         self._updates = self._buffer[agents_per_rank:]
         self._model = np.empty(num_params, np.float32)
         self._weights: DoubleArray = np.zeros(world.num_agents)
@@ -52,10 +53,20 @@ class Gather(Collective):
             self._world.comm.Gather(MPI.IN_PLACE, self._buffer)
             self.traffic.received(self._updates.nbytes)
             self.traffic.crossed(self._num_remote * self._updates[0].nbytes)
-            return Stack(self._updates, self._weights.astype(np.float32))
+            return Stack(self._updates_of_agents(), self._weights.astype(np.float32))
         self._world.comm.Gather(self._buffer, None)
         self.traffic.sent(self._buffer.nbytes)
         return None
+
+    def _updates_of_agents(self) -> FloatMatrix:
+        """Leave out the rows of seats that do not exist."""
+        placement = self._world.placement
+        if placement.is_even:
+            return self._updates
+        rows: FloatMatrix = self._world.of_seats(
+            self._updates.reshape(-1, placement.agents_per_rank, len(self._model))
+        )
+        return rows
 
     def publish(self, params: FloatVector) -> Models:
         """Send the root's `params` to every rank."""

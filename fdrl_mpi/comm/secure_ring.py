@@ -183,7 +183,8 @@ class SecureRing(Collective):
         self._models, self._own_weights = models, own_weights
         self.has_revealed = False
         self._origin[self._num_changes :] = models[0][self._num_changes :]
-        contributing = int(weights.reshape(self._world.size - 1, -1).any(axis=1).sum())
+        seats = map(self._world.placement.seats_of, range(1, self._world.size))
+        contributing = sum(bool(weights[own.start - 1 : own.stop - 1].any()) for own in seats)
         self._is_secret = contributing >= self._fewest
         self.state = State.START
         started = perf_counter()

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.requests import Communicator, wait_all, wait_patiently
@@ -22,13 +23,15 @@ class World:
     ----------
     comm : MPI.Comm
     agents_per_rank : int
-        A.
+        A, where all ranks but the root host as many.
     node : communicator, optional
         The ranks that share this rank's memory; found out if not given.
     agents : sequence of int, shape (K,), optional
         Ids in the order of seats; 1..K if not given.
     num_enrolled : int, optional
         Agents of the run, whether they are here or not; K if not given.
+    num_agents : int
+        K, spread over the ranks; 0: A on each.
 
     Attributes
     ----------
@@ -53,6 +56,7 @@ class World:
         node: Communicator | None = None,
         agents: Sequence[int] = (),
         num_enrolled: int = 0,
+        num_agents: int = 0,
     ) -> None:
         self.comm: Any = comm
         self.rank: int = comm.Get_rank()
@@ -60,7 +64,9 @@ class World:
         self.node: Any = node or comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.nodes = tuple(comm.allgather(self.node.bcast(self.rank)))
         self.host: str = MPI.Get_processor_name()
-        self.placement = Placement(self.size, agents_per_rank)
+        self.placement = Placement(self.size, num_agents or (self.size - 1) * agents_per_rank)
+        counts = [len(self.placement.seats_of(rank)) for rank in range(1, self.size)]
+        self._is_seat: NDArray[np.bool_] = np.arange(self.placement.agents_per_rank) < np.array([counts]).T
         self.seats = self.placement.seats_of(self.rank)
         self.all_agents = tuple(agents) or tuple(range(1, self.placement.num_agents + 1))
         self.agents = self.agents_of(self.rank)
@@ -98,6 +104,10 @@ class World:
     def agents_of(self, rank: int) -> tuple[int, ...]:
         """List the ids of a rank's agents."""
         return tuple(self.all_agents[seat - 1] for seat in self.placement.seats_of(rank))
+
+    def of_seats(self, table: NDArray[Any]) -> NDArray[Any]:
+        """Take what has a place for A agents of each rank but the root, (size - 1, A, ...), to (K, ...)."""
+        return table[self._is_seat]
 
     def seats_of_node(self) -> list[int]:
         """List the seats on this rank's node."""
@@ -180,12 +190,15 @@ class World:
         float64 array, shape (agents of the run, n), on the root, in the order of ids; None elsewhere
             NaN for those that are not here.
         """
+        shape = (self.placement.agents_per_rank, rows.shape[1])
         if not self.is_root:
-            self.comm.Gather(np.ascontiguousarray(rows, np.float64), None)
+            own = np.zeros(shape)
+            own[: len(rows)] = rows
+            self.comm.Gather(own, None)
             return None
-        table = np.empty((self.size * self.placement.agents_per_rank, rows.shape[1]))
+        table = np.empty((self.size, *shape))
         self.comm.Gather(MPI.IN_PLACE, table)
-        here = table[self.placement.agents_per_rank :]
+        here = self.of_seats(table[1:])
         everyone = np.full((self.num_enrolled, rows.shape[1]), nan)
         everyone[np.array(self.all_agents, np.int64) - 1] = here
         return everyone
@@ -241,6 +254,6 @@ class World:
         os._exit(status)
 
 
-def open_world(agents_per_rank: int = 1) -> World:
+def open_world(agents_per_rank: int = 1, num_agents: int = 0) -> World:
     """Return the world of this job."""
-    return World(MPI.COMM_WORLD, agents_per_rank)
+    return World(MPI.COMM_WORLD, agents_per_rank, num_agents=num_agents)

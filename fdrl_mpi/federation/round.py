@@ -304,7 +304,8 @@ def _accept(parts: Parts, mine: list[Contribution]) -> None:
 
 def _counted(parts: Parts, ballots: DoubleArray) -> tuple[DoubleArray, bool, int]:
     """Return the weight of every agent, whether all that trained are rejected, and how many ranks stop."""
-    agents_per_rank = parts.world.placement.agents_per_rank
-    weights, rejected, present = np.moveaxis(ballots[1:, :-1].reshape(-1, 3, agents_per_rank), 1, 0)
+    world = parts.world
+    votes = ballots[1:, :-1].reshape(-1, 3, world.placement.agents_per_rank)
+    weights, rejected, present = (world.of_seats(votes[:, number]) for number in range(3))
     is_lost = present.any() and rejected.sum() == present.sum()
-    return weights.ravel(), bool(is_lost), int(ballots[:, -1].sum())
+    return weights, bool(is_lost), int(ballots[:, -1].sum())

@@ -33,7 +33,9 @@ def config_of(run_dir: str, dropped: Collection[str] = (), **changes: str) -> Co
 
 
 def run_to_end(world, config: Config) -> int:
-    status = Session(config, World(world.comm, config.agents_per_rank)).run(Interrupt())
+    status = Session(config, World(world.comm, config.agents_per_rank, num_agents=config.agents)).run(
+        Interrupt()
+    )
     world.barrier()
     return status
 

@@ -68,6 +68,22 @@ def test_several_agents_on_a_rank_equal_the_oracle_to_the_bit(world, on_all_rank
         on_all_ranks(True)
 
 
+@pytest.mark.parametrize("collective", ["node", "allreduce", "tree", "gather", "secure_ring"])
+def test_agents_that_do_not_go_into_the_ranks_equal_the_oracle(world, on_all_ranks, run_dir, collective):
+    if collective == "secure_ring" and world.size < 4:
+        pytest.skip("a secure sum needs three parties besides the root")
+    agents = 3 * (world.size - 1) - 1 if world.size > 2 else 2
+    changes = {"comm__collective": collective, "participation__fraction": "0.8", "rounds": "2"}
+    ring = {"comm__secure__dropouts": "0", "comm__secure__ring_degree": "1"}
+    config = _config(run_dir, agents=str(agents), aggregation__weighting="uniform", **changes, **ring)
+    on_all_ranks(_run(world, config) == 0)
+    on_all_ranks(np.allclose(_model(config, 2), _oracle(config, agents), rtol=1e-4, atol=1e-5))
+    metrics = read_metrics(f"{run_dir}/run/metrics.h5")
+    on_all_ranks(metrics.agents.tolist() == list(range(1, agents + 1)))
+    trained = metrics.values["present"].sum(axis=1)
+    on_all_ranks((trained == trained[0]).all() and np.isfinite(metrics.values["wait_s"]).all())
+
+
 def test_run_goes_on_with_its_agents_on_other_ranks(world, on_all_ranks, run_dir):
     """Six agents begin on some ranks and end on one; both layouts of the second part give the same bits."""
     config = _config(run_dir, rounds="2", agents_per_rank="6", mode="independent")

@@ -37,6 +37,14 @@ def test_one_rank_in_trouble_is_trouble_for_all(world, on_all_ranks):
     on_all_ranks(not world.agree(world.rank != world.size - 1), "the last rank was not fine")
 
 
+def test_what_has_a_place_for_every_seat_is_taken_to_the_agents(world, on_all_ranks):
+    wide = World(world.comm, num_agents=2 * world.size - 1)  # an agent more than two on each
+    rows = np.array([[agent, 10.0 * agent] for agent in wide.agents])
+    table = wide.gather_agent_rows(rows.reshape(-1, 2))
+    expected = [[agent, 10.0 * agent] for agent in range(1, 2 * world.size)]
+    on_all_ranks(table is None if not world.is_root else table.tolist() == expected, str(table))
+
+
 @pytest.mark.parametrize("agents_per_rank", [1, 3])
 def test_root_gets_one_row_from_each_agent(world, on_all_ranks, agents_per_rank):
     wide = World(world.comm, agents_per_rank)
