@@ -335,7 +335,7 @@ def test_a_choice_like_none_is_refused_with_one_list_of_them():
         ("learner.lrr", "`learner.lr`"),
         ("learner.gama", "`learner.gamma`"),
         ("lr", "`learner.lr` or `aggregation.server.lr`"),
-        ("optimiser.lr", "`learner.lr` or `aggregation.server.lr`"),
+        ("my.lr", "`learner.lr` or `aggregation.server.lr`"),
         ("environment.num-envs", "`environment.num_envs`"),
         ("every", "`evaluation.every` or `checkpoint.every`"),
         ("round", "`rounds`"),
