@@ -4,7 +4,8 @@
 
 Both take turns, round by round, with the same budgets; 64-64 networks. The rate counts the steps of all
 agents. What an agent takes of memory is what a process of its own grew by when the agents, and their teams,
-were made and had trained once.
+were made and had trained once. The limit are the products of the networks alone, at the speed of one large
+product on this core: no way of training can pass it.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from company import LEARNERS, make_company
+from company import LEARNERS, make_company, passes_per_step, settings_of
 from one_core import pin
 
 from fdrl_mpi.process import prepare_process
@@ -29,6 +30,8 @@ COLUMNS = {
     "together": "together steps/s",
     "ratio": "ratio",
     "spread": "+-",
+    "limit": "limit steps/s",
+    "share": "of limit",
     "kib_in_turn": "KiB an agent in turn",
     "kib_together": "KiB an agent together",
 }
@@ -89,6 +92,8 @@ def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any
             started = perf_counter()
             steps = train(round)
             rates[way].append(steps / (perf_counter() - started))
+    limit = _limit(learner, num_envs)
+    together = Spread.of(rates["together"]).median
     ratio = Spread.of([b / a for a, b in zip(rates["in_turn"], rates["together"], strict=True)])
     return {
         "learner": learner,
@@ -97,8 +102,29 @@ def _row(learner: str, num_envs: int, count: int, repeats: int) -> dict[str, Any
         **{way: Spread.of(values).median for way, values in rates.items()},
         "ratio": ratio.median,
         "spread": ratio.relative,
+        "limit": limit,
+        "share": together / limit,
         **{f"kib_{way}": _grown_alone(learner, num_envs, count, way) for way in WAYS},
     }
+
+
+def _limit(learner: str, num_envs: int) -> float:
+    """Compute the steps/s at which the products of the networks alone would take all the time."""
+    import numpy as np
+
+    from fdrl_mpi.build_agent import make_environment, make_model
+
+    config = settings_of(learner, num_envs)
+    environment = make_environment(config.environment, [{}] * num_envs)
+    size = len(make_model(config.learner, config.seed, environment, "numpy", "cpu").params)
+    matrix = np.random.default_rng(0).random((1024, 1024), np.float32)
+    seconds = []
+    for _ in range(10):
+        started = perf_counter()
+        np.matmul(matrix, matrix)
+        seconds.append(perf_counter() - started)
+    flop_per_step = 2.0 * size * passes_per_step(config.learner)
+    return 2.0 * 1024**3 / min(seconds) / flop_per_step if flop_per_step else float("nan")
 
 
 def _grown_alone(learner: str, num_envs: int, count: int, way: str) -> float:

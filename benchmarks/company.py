@@ -1,6 +1,7 @@
-"""The agents of one rank in this process: trained in turn, or together."""
+"""The agents of one rank in this process: trained in turn, or together; what their networks cost at least."""
 
 from collections.abc import Callable
+from typing import Any
 
 CARTPOLE = {"environment.id": "CartPole-v1", "learner.network.hidden": "[64, 64]"}
 LEARNERS = {
@@ -11,6 +12,27 @@ LEARNERS = {
     "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "1000"},
 }
 """What is set of each learner's configuration."""
+
+
+def settings_of(learner: str, num_envs: int) -> Any:
+    """Make the configuration of such agents."""
+    from fdrl_mpi.config_file import read
+
+    changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
+    return read([], [("environment.heterogeneity", "{}"), *changes.items()])
+
+
+def passes_per_step(learner: Any) -> float:
+    """Count the forward passes of a whole network that one environment step takes; a backward pass is two.
+
+    Acting with one of two towers is half of one. On-policy learners value each step once, and learn from it
+    in every epoch; DQN learns from a batch every few steps, and passes it through the target too.
+    """
+    name = learner.__struct_config__.tag
+    if name == "dqn":
+        samples = learner.batch_size * learner.gradient_steps / learner.train_every
+        return float(1.0 + (4.0 + learner.double) * samples)
+    return 0.0 if name == "q_learning" else 1.5 + 3.0 * float(getattr(learner, "num_epochs", 1))
 
 
 def make_company(
@@ -28,10 +50,8 @@ def make_company(
     from fdrl_mpi.build import make_participant, make_plan, make_wire
     from fdrl_mpi.build_agent import draw_worlds, make_environment, make_model
     from fdrl_mpi.build_team import make_together, why_in_turn
-    from fdrl_mpi.config_file import read
 
-    changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
-    config = read([], [("environment.heterogeneity", "{}"), *changes.items()])
+    config = settings_of(learner, num_envs)
     one = make_environment(config.environment, [{}] * num_envs)
     model = make_model(config.learner, config.seed, one, "numpy", "cpu")
     wire, plan, worlds = make_wire(config, model), make_plan(config, count), draw_worlds(config, count)

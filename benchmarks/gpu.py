@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from company import make_company
+from company import make_company, passes_per_step, settings_of
 from one_core import pin
 
 from fdrl_mpi.process import prepare_process
@@ -190,23 +190,19 @@ def _phases(device: str) -> Iterator[dict[str, float]]:
 
 def _work(learner: str, num_envs: int, count: int) -> tuple[float, float, int]:
     """Count the floating-point operations and the least bytes of a round, and estimate the memory."""
-    from company import LEARNERS
-
     from fdrl_mpi.build_agent import make_environment, make_model
     from fdrl_mpi.build_team import team_bytes
-    from fdrl_mpi.config_file import read
     from fdrl_mpi.rl.torch_stack import MOMENTS
 
-    changes = {"learner.name": learner, "environment.num_envs": str(num_envs), **LEARNERS[learner]}
-    config = read([], [*changes.items()])
-    settings: Any = config.learner
+    config = settings_of(learner, num_envs)
+    settings = config.learner
     environment = make_environment(config.environment, [{}] * num_envs)
     model = make_model(settings, config.seed, environment, "numpy", "cpu")
     d, shape = len(model.params), model.network.shape
     steps = settings.budget // (settings.num_steps * num_envs) * settings.num_steps * num_envs
     epochs = getattr(settings, "num_epochs", 1)
     updates = epochs * getattr(settings, "num_minibatches", 1) * steps // (settings.num_steps * num_envs)
-    passes = 0.5 + 2.0 + 3.0 * epochs  # acting with one tower, two values, forward and backward
+    passes = 1.0 + passes_per_step(settings)  # on a device every next observation is valued too
     flop = 2.0 * d * steps * passes
     units = shape.num_towers * sum(shape.hidden) + shape.total_outputs + shape.observation_size
     optimiser = d * updates * (4 + 2 * len(MOMENTS[settings.optimiser]))
