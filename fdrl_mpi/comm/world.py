@@ -15,6 +15,9 @@ from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.requests import Communicator, wait_all, wait_patiently
 from fdrl_mpi.topology.placement import Placement
 
+ABORT_S = 30.0
+"""An Open MPI that was told to tolerate failures has been seen to wait in its abort."""
+
 
 class World:
     """One communicator: rank 0 is the root, the other ranks host the agents.
@@ -222,9 +225,10 @@ class World:
         self.comm.Barrier()
 
     def abort(self, status: int) -> NoReturn:
-        """End every rank of the job at once."""
+        """End every rank of the job at once, and this one if MPI does not within `ABORT_S`."""
         sys.stdout.flush()
         sys.stderr.flush()
+        _end_after(ABORT_S)
         self.comm.Abort(status)
         raise SystemExit(status)  # mpi4py does not tell that Abort never returns
 
@@ -246,12 +250,17 @@ class World:
             How long to wait for the others, some of which may be dead; 0: for ever.
         """
         if limit_s:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process whatever MPI does
-            signal.setitimer(signal.ITIMER_REAL, limit_s)
+            _end_after(limit_s)
         MPI.Finalize()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _end_after(limit_s: float) -> None:
+    """Let the system end this process after a time, whatever MPI does."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
 
 
 def open_world(agents_per_rank: int = 1, num_agents: int = 0) -> World:
