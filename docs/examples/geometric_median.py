@@ -20,8 +20,9 @@ class GeometricMedian:
     ``v <- sum_k b_k x_k / sum_k b_k`` with ``b_k = a_k / max(nu, |v - x_k|)``.
 
     Every v is a mean of the updates, so inner products are all that the steps need: they are formed of slices
-    and added up once. The first v is the update with the least sum of distances to the others, for from a
-    mean that is far away the steps take long to come back.
+    and added up once. The first v is the update with the least sum of distances to the others: from a mean
+    that is far away the steps take long to come back. There, distances count no less than their median, for
+    with its own one, 0, no step would ever leave it.
 
     Parameters
     ----------
@@ -66,10 +67,10 @@ class GeometricMedian:
         """
         squares = gram.diagonal()
         between = np.sqrt(np.maximum(squares[:, None] + squares - 2.0 * gram, 0.0))
-        mixture = np.zeros(len(shares))
-        mixture[np.argmin(between @ shares)] = 1.0
+        first = between[np.argmin(between @ shares)]
+        distances = np.maximum(first, np.median(first))
         for _ in range(self._iterations):
-            distances = np.sqrt(np.maximum(mixture @ gram @ mixture - 2.0 * gram @ mixture + squares, 0.0))
             mixture = shares / np.maximum(distances, self._smoothing)
             mixture /= mixture.sum()
+            distances = np.sqrt(np.maximum(mixture @ gram @ mixture - 2.0 * gram @ mixture + squares, 0.0))
         return mixture
