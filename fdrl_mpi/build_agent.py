@@ -150,7 +150,7 @@ def make_learner(
     kwargs = settings.kwargs if isinstance(settings, OwnConfig) else {}
     given = settings, model, environment, objective
     learner: Learner = construct(settings.algorithm, learner_class(settings.algorithm), given, kwargs)
-    if getattr(learner, "params", None) is not model.params:
+    if not _is_same(getattr(learner, "params", None), model.params):
         raise ValueError(f"{settings.algorithm}: its params are not those of the model it was made with")
     return learner
 
@@ -209,15 +209,18 @@ def _check_model(name: str, model: Model, params: FloatVector | None) -> None:
     """
     check_members(f"what {name}.make_model returned", model, "model", MODEL_MEMBERS)
     is_flat = model.params.dtype == np.float32 and model.params.ndim == 1
-    if not is_flat or sorted(_columns(model)) != list(range(len(model.params))):
+    pieces = sorted((piece.start, piece.stop) for piece in model.pieces.values())
+    starts, stops = [start for start, _ in pieces], [stop for _, stop in pieces]
+    if not is_flat or [*starts, len(model.params)] != [0, *stops]:
         raise ValueError(f"{name}.make_model: params must be a float32 vector, and pieces cover it once")
-    if params is not None and model.params is not params:
+    if params is not None and not _is_same(model.params, params):
         raise ValueError(f"{name}.make_model: the parameters must lie in the vector it was given")
 
 
-def _columns(model: Model) -> list[int]:
-    """List the coordinates of all pieces."""
-    return [column for piece in model.pieces.values() for column in range(piece.start, piece.stop)]
+def _is_same(array: Any, params: FloatVector) -> bool:
+    """Whether an array is a vector, whole, in the very memory; engines may make an object of their own."""
+    is_there = isinstance(array, np.ndarray) and np.shares_memory(array, params)
+    return is_there and array.shape == params.shape
 
 
 def _can_learn(name: str, environment: VectorEnv) -> bool:

@@ -80,19 +80,25 @@ class NoModel(Walk):
         return SimpleNamespace(params=params)
 
 
-def own_learner(cls: type, **changes: str):
+class Part(Walk):
+    def __init__(self, settings, model, environment, objective):
+        self.params = model.params[:-1]
+
+
+def own_learner(cls: type, engine: str = "numpy", **changes: str):
     """Make a learner of the user's own as a run does, its parameters in a vector that is there already."""
     sys.modules["walks_of_a_user"] = SimpleNamespace(**{cls.__name__: cls})
     own = {"learner.name": "own", "learner.id": f"walks_of_a_user:{cls.__name__}"} | changes
     config = read([], [("environment.heterogeneity", "{}"), *own.items()])
     environment = make_environment(config.environment, [{}])
-    size = len(make_model(config.learner, 0, environment, "numpy", "cpu").params)
-    model = make_model(config.learner, 0, environment, "numpy", "cpu", np.zeros(size, np.float32))
+    size = len(make_model(config.learner, 0, environment, engine, "cpu").params)
+    model = make_model(config.learner, 0, environment, engine, "cpu", np.zeros(size, np.float32))
     return make_learner(config.learner, model, environment, LocalObjective())
 
 
-def test_a_learner_of_ones_own_is_made_with_its_arguments() -> None:
-    assert own_learner(Walk, **{"learner.kwargs.stride": "0.5"}).stride == 0.5
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_learner_of_ones_own_is_made_with_its_arguments(engine: str) -> None:
+    assert own_learner(Walk, engine, **{"learner.kwargs.stride": "0.5"}).stride == 0.5
 
 
 @pytest.mark.parametrize(
@@ -101,6 +107,7 @@ def test_a_learner_of_ones_own_is_made_with_its_arguments() -> None:
         (Walk, {"learner.kwargs.strid": "0.5"}, "no argument 'strid': did you mean stride"),
         (Walk, {"environment.id": "Pendulum-v1"}, "cannot learn box actions"),
         (Copies, {}, "its params are not those of the model"),
+        (Part, {}, "its params are not those of the model"),
         (Elsewhere, {}, "must lie in the vector it was given"),
         (Holes, {}, "pieces cover it once"),
         (NoModel, {}, "is no model: it has no pieces"),
