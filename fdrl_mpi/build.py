@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdrl_mpi.aggregation.aggregator import Aggregator
-from fdrl_mpi.aggregation.mean import CoordinateMean, Mean
+from fdrl_mpi.aggregation.mean import CoordinateMean
 from fdrl_mpi.aggregation.server import (
     Average,
     FedAdagrad,
@@ -26,11 +26,12 @@ from fdrl_mpi.build_agent import (
     draw_worlds,
     engine_of,
     is_plain,
-    learner_class,
     make_environment,
+    make_learner,
     make_model,
 )
 from fdrl_mpi.build_collective import make_collective
+from fdrl_mpi.build_rule import make_rule
 from fdrl_mpi.build_team import make_together, team_bytes, why_in_turn
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config, FedPGConfig
@@ -52,7 +53,6 @@ from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.svrpg import SVRPG
 
-RULES = {"mean": Mean}
 SERVERS: dict[str, Callable[[UpdateKind, Any], ServerOptimizer]] = {
     "average": lambda kind, own: Average(kind, own.lr),
     "momentum": lambda kind, own: Momentum(kind, own.lr, own.beta),
@@ -242,7 +242,7 @@ class Builder:
 
 def make_aggregator(config: Config, wire: Wire) -> Aggregator:
     """Make the rule by which updates become one."""
-    return CoordinateMean() if wire.company == "weights" else RULES[config.aggregation.rule]()
+    return CoordinateMean() if wire.company == "weights" else make_rule(config.aggregation)
 
 
 def make_server(config: Config, wire: Wire, num_agents: int) -> ServerOptimizer:
@@ -288,8 +288,7 @@ def make_participant(
         holds_steps=wire.kind == "gradient",
         shared=None if wire.is_whole else wire.columns,
     )
-    cls = learner_class(config.algorithm)
-    return Participant(cls(learner, model, environment, objective), objective, wire, row)
+    return Participant(make_learner(learner, model, environment, objective), objective, wire, row)
 
 
 def make_wire(config: Config, model: Model) -> Wire:

@@ -4,6 +4,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias, get_args, get_type_hints
 
+import numpy as np
 from numpy.random import Generator
 
 from fdrl_mpi.arrays import FloatVector
@@ -11,13 +12,15 @@ from fdrl_mpi.config import Config, EnvironmentConfig
 from fdrl_mpi.envs.contexts import Contexts
 from fdrl_mpi.envs.heterogeneity import draw_context
 from fdrl_mpi.envs.vector import VectorEnv
-from fdrl_mpi.own_class import import_class
+from fdrl_mpi.own_class import check_members, construct, import_class
 from fdrl_mpi.problem import UNLIKE, did_you_mean
 from fdrl_mpi.rl.device import choose_engine
-from fdrl_mpi.rl.hyperparameters import LearnerConfig, NetworkLearnerConfig
+from fdrl_mpi.rl.hyperparameters import LearnerConfig, NetworkLearnerConfig, OwnConfig
+from fdrl_mpi.rl.learner import Learner
 from fdrl_mpi.rl.mlp import MLP
 from fdrl_mpi.rl.model import Model, NetworkFactory
 from fdrl_mpi.rl.network import Network, NetworkShape
+from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.streams import stream
 
 ENVIRONMENTS = {
@@ -43,6 +46,19 @@ LEARNERS = {
     "td": "fdrl_mpi.rl.td:TD",
     "sac": "fdrl_mpi.rl.sac:SAC",
 }
+
+LEARNER_MEMBERS = (
+    "action_kinds",
+    "unit",
+    "make_model",
+    "train",
+    "restart",
+    "get_state",
+    "set_state",
+)
+"""What a learner of the user's own has, besides `params` once it is made."""
+
+MODEL_MEMBERS = ("params", "pieces", "groups", "load", "store", "greedy", "state_dict", "describe")
 
 Context: TypeAlias = dict[str, float]
 """What is particular about one agent's world: values of physical parameters, by name."""
@@ -85,9 +101,13 @@ def make_environment(config: EnvironmentConfig, contexts: Contexts) -> VectorEnv
 
 def context_units(environment_id: str) -> dict[str, str]:
     """Look up the units of an environment's context; empty where it does not tell them."""
-    if environment_id not in ENVIRONMENTS:
+    if environment_id in ENVIRONMENTS:
+        cls = _environment_class(environment_id)
+    elif ":" in environment_id and not environment_id.startswith("gym:"):
+        cls = import_class(environment_id)
+    else:
         return {}
-    table = _environment_class(environment_id).context_table
+    table = getattr(cls, "context_table", {})
     return {name: parameter.units for name, parameter in table.items()}
 
 
@@ -97,9 +117,42 @@ def _environment_class(environment_id: str) -> Any:
 
 
 def learner_class(name: str) -> Any:
-    """Load the class of a learner; see `Learner` for its interface."""
+    """Load the class of a learner; see `Learner` for its interface.
+
+    Parameters
+    ----------
+    name : str
+        One of `LEARNERS`, or ``package.module:Class``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such class of the user's own, or it is no learner.
+    """
+    if name not in LEARNERS:
+        cls = import_class(name)
+        check_members(name, cls, "learner", LEARNER_MEMBERS)
+        return cls
     module, _, class_name = LEARNERS[name].partition(":")
     return getattr(import_module(module), class_name)
+
+
+def make_learner(
+    settings: LearnerConfig, model: Model, environment: VectorEnv, objective: LocalObjective
+) -> Learner:
+    """Make one agent's algorithm.
+
+    Raises
+    ------
+    ValueError
+        If a class of the user's own does not take the arguments in `settings`, or refuses them.
+    """
+    kwargs = settings.kwargs if isinstance(settings, OwnConfig) else {}
+    given = settings, model, environment, objective
+    learner: Learner = construct(settings.algorithm, learner_class(settings.algorithm), given, kwargs)
+    if not _is_same(getattr(learner, "params", None), model.params):
+        raise ValueError(f"{settings.algorithm}: its params are not those of the model it was made with")
+    return learner
 
 
 def engine_of(learner: LearnerConfig, device: str) -> str:
@@ -136,7 +189,7 @@ def make_model(
     ValueError
         If the learner cannot handle the environment.
     """
-    name, kind = str(learner.__struct_config__.tag), environment.action_spec.kind
+    name, kind = learner.algorithm, environment.action_spec.kind
     cls = learner_class(name)
     if kind not in cls.action_kinds:
         able = [other for other in LEARNERS if _can_learn(other, environment)]
@@ -147,7 +200,33 @@ def make_model(
     module = learner.network.module if isinstance(learner, NetworkLearnerConfig) else ""
     make: NetworkFactory = partial(_make_network, module, engine, device)
     model: Model = cls.make_model(learner, environment, make, stream(seed, "network"), params)
+    if isinstance(learner, OwnConfig):
+        _check_model(name, model, params)
     return model
+
+
+def _check_model(name: str, model: Model, params: FloatVector | None) -> None:
+    """Look whether what a learner of the user's own has made can travel.
+
+    Raises
+    ------
+    ValueError
+        If it is no model, or its parameters are not where they are to lie.
+    """
+    check_members(f"what {name}.make_model returned", model, "model", MODEL_MEMBERS)
+    is_flat = model.params.dtype == np.float32 and model.params.ndim == 1
+    pieces = sorted((piece.start, piece.stop) for piece in model.pieces.values())
+    starts, stops = [start for start, _ in pieces], [stop for _, stop in pieces]
+    if not is_flat or [*starts, len(model.params)] != [0, *stops]:
+        raise ValueError(f"{name}.make_model: params must be a float32 vector, and pieces cover it once")
+    if params is not None and not _is_same(model.params, params):
+        raise ValueError(f"{name}.make_model: the parameters must lie in the vector it was given")
+
+
+def _is_same(array: Any, params: FloatVector) -> bool:
+    """Whether an array is a vector, whole, in the very memory; engines may make an object of their own."""
+    is_there = isinstance(array, np.ndarray) and np.shares_memory(array, params)
+    return is_there and array.shape == params.shape
 
 
 def _can_learn(name: str, environment: VectorEnv) -> bool:

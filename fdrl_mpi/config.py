@@ -14,6 +14,7 @@ from fdrl_mpi.rl.hyperparameters import (
     Count,
     DQNConfig,
     NonNegative,
+    OwnConfig,
     Positive,
     PPOConfig,
     QAveragingConfig,
@@ -174,7 +175,10 @@ class ValidationConfig(_Section, frozen=True, kw_only=True):
 class AggregationConfig(_Section, frozen=True, kw_only=True):
     """What the root computes from the agents' updates."""
 
-    rule: Annotated[Literal["mean"], about("mean: weighted mean of the updates (FedAvg)")] = "mean"
+    rule: Annotated[
+        Text, about("mean: weighted mean of the updates (FedAvg); or a class of yours: package.module:Class")
+    ] = "mean"
+    rule_kwargs: Annotated[dict[str, Any], about("constructor arguments of the rule")] = {}
     weighting: Annotated[
         Literal["uniform", "samples", "episodes", "returns", "visits"],
         about(
@@ -382,6 +386,7 @@ class Config(_Section, frozen=True, kw_only=True):
         | SACConfig
         | SVRPGConfig
         | TDConfig
+        | OwnConfig
     ) = PPOConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     aggregation: AggregationConfig = AggregationConfig()
@@ -399,4 +404,4 @@ class Config(_Section, frozen=True, kw_only=True):
     @property
     def algorithm(self) -> str:
         """Name of the algorithm every agent learns with."""
-        return str(self.learner.__struct_config__.tag)
+        return self.learner.algorithm

@@ -43,8 +43,8 @@ def read(files: Sequence[Path], overrides: Sequence[tuple[str, str]]) -> Config:
     """Read a configuration from TOML files and overrides of single keys.
 
     Later files win over earlier ones, overrides win over files, what nobody sets has its default. Sections
-    are merged key by key. The tables whose keys are free (`environment.heterogeneity` and
-    `environment.kwargs`) are replaced as a whole by whoever names them; an override of one entry, such as
+    are merged key by key. The tables whose keys are free (`environment.heterogeneity` and all ``kwargs``) are
+    replaced as a whole by whoever names them; an override of one entry, such as
     ``environment.heterogeneity.gravity``, leaves the other entries.
 
     Where a source chooses another kind of a table (`learner.name`, `aggregation.server.name`), what earlier

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from fdrl_mpi.build import RULES
 from fdrl_mpi.build_collective import GIVES, mixing_matrix
+from fdrl_mpi.build_rule import make_rule
 from fdrl_mpi.config import Config
 from fdrl_mpi.constraints_faults import check_faults, check_validation
 from fdrl_mpi.constraints_learning import check_learning
@@ -11,13 +11,14 @@ from fdrl_mpi.federation.participation import cohort_size
 from fdrl_mpi.pmi import check_singletons
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
+from fdrl_mpi.rl.hyperparameters import OwnConfig, ReinforceConfig
 from fdrl_mpi.topology.ring import check_ring_degree
 
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
 
 
 def check(config: Config, world_size: int, environ: Mapping[str, str]) -> list[Problem]:
-    """Collect all violations; the same on every rank.
+    """Collect all violations; the same on every rank whose host has the same files.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
         fraction_bits(num_agents, secure.range)
     except ValueError as error:
         yield Problem(f"comm.secure.range = {secure.range}", str(error), "choose a smaller comm.secure.range")
-    is_bounded = config.algorithm not in ("reinforce", "svrpg")
+    is_bounded = not isinstance(config.learner, ReinforceConfig | OwnConfig)
     if config.aggregation.weighting in ("episodes", "returns") or (
         config.aggregation.weighting == "samples" and not is_bounded
     ):
@@ -172,20 +173,55 @@ def _secure_ring(config: Config, num_parties: int) -> Iterator[Problem]:
 
 
 def _rule(config: Config, num_agents: int) -> Iterator[Problem]:
-    rule, name = RULES[config.aggregation.rule], config.comm.collective
+    name, chosen = config.comm.collective, f"aggregation.rule = {config.aggregation.rule}"
+    try:
+        rule = make_rule(config.aggregation)
+    except ValueError as error:
+        yield Problem(chosen, str(error), "mend aggregation.rule, aggregation.rule_kwargs, or the class")
+        return
+    if not rule.is_mean:
+        yield from _with_rule(config, chosen)
     if GIVES[name] < rule.needs:
         seeing = [name for name, gives in GIVES.items() if gives >= rule.needs]
         yield Problem(
-            f"aggregation.rule = {config.aggregation.rule} with comm.collective = {config.comm.collective}",
+            f"{chosen} with comm.collective = {name}",
             "the rule looks at single updates, the collective shows only their sum",
             f"set comm.collective to {' or '.join(seeing)}, or choose aggregation.rule = mean",
         )
     size = cohort_size(num_agents, config.participation.fraction)
     if size < rule.min_updates:
         yield Problem(
-            f"aggregation.rule = {config.aggregation.rule} with cohorts of {size}",
+            f"{chosen} with cohorts of {size}",
             f"the rule is defined from {rule.min_updates} updates on",
             "start more ranks or raise participation.fraction",
+        )
+
+
+def _with_rule(config: Config, chosen: str) -> Iterator[Problem]:
+    """Refuse what counts on the mean of updates, or never asks for a rule."""
+    if config.mode != "federated":
+        yield Problem(
+            f'{chosen} with mode = "{config.mode}"',
+            "it says what becomes of several agents' updates; here whoever learns steps its own model",
+            "set aggregation.rule to mean, or mode to federated",
+        )
+    if config.comm.collective == "gossip":
+        yield Problem(
+            f"{chosen} with comm.collective = gossip",
+            "neighbours mix models by their matrix; nobody aggregates",
+            "set aggregation.rule to mean, or choose another collective",
+        )
+    if config.aggregation.weighting == "visits":
+        yield Problem(
+            f"{chosen} with aggregation.weighting = visits",
+            "the weights of single coordinates belong to a mean",
+            "set aggregation.rule to mean, or choose another weighting",
+        )
+    if config.objective.control_variates:
+        yield Problem(
+            f"{chosen} with objective.control_variates = true",
+            "the global control variate is the mean of the agents' own",
+            "set aggregation.rule to mean, or objective.control_variates to false",
         )
 
 

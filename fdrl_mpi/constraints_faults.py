@@ -105,7 +105,9 @@ def check_validation(config: Config) -> Iterator[Problem]:
             "it is the root's mirror that makes the model a second time, where the root alone makes it",
             f'set faults.mode to "survive" and comm.collective to {" or ".join(ROOT_ALONE)}',
         )
-    is_mean = config.aggregation.server == AverageConfig() and config.aggregation.update_kind == "parameters"
+    aggregation = config.aggregation
+    is_mean = aggregation.server == AverageConfig() and aggregation.update_kind == "parameters"
+    is_mean = is_mean and aggregation.rule == "mean"
     if name in ROOT_ALONE and name != "gather" and is_mean:
         yield Problem(
             f"aggregation.validation.recompute with comm.collective = {name} and plain averaging",

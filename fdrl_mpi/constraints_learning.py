@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fdrl_mpi.build_agent import learner_class
 from fdrl_mpi.build_collective import ROOT_ALONE
 from fdrl_mpi.config import AverageConfig, Config, FedPGConfig
 from fdrl_mpi.problem import Problem
@@ -10,6 +11,7 @@ from fdrl_mpi.rl.hyperparameters import (
     LearnerConfig,
     NetworkLearnerConfig,
     OnPolicyConfig,
+    OwnConfig,
     PPOConfig,
     QAveragingConfig,
     QLearningConfig,
@@ -30,6 +32,8 @@ def check_learning(config: Config) -> Iterator[Problem]:
         yield from _replay(learner, config.environment.num_envs)
     elif isinstance(learner, SACConfig):
         yield from _soft_actor_critic(learner, config.environment.num_envs)
+    elif isinstance(learner, OwnConfig):
+        yield from _own(config, learner)
     elif not isinstance(learner, QAveragingConfig):
         yield from _steps(learner, config.environment.num_envs)
     yield from _engine(learner)
@@ -150,6 +154,31 @@ def _steps(learner: LearnerConfig, num_envs: int) -> Iterator[Problem]:
             f"learner.budget = {learner.budget} with environment.num_envs = {num_envs}",
             "all environments step together",
             f"choose a multiple of {num_envs}",
+        )
+
+
+def _own(config: Config, learner: OwnConfig) -> Iterator[Problem]:
+    """Refuse a class that is none, or that has no gradients where some are wanted."""
+    try:
+        cls = learner_class(learner.id)
+    except ValueError as error:
+        yield Problem(
+            f'learner.name = "own" with learner.id = "{learner.id}"',
+            str(error),
+            "name a class of yours in learner.id, or choose another learner.name",
+        )
+        return
+    wanted = {
+        "aggregation.update_kind = gradient": config.aggregation.update_kind == "gradient",
+        "objective.proximal": config.objective.proximal > 0.0,
+        "objective.control_variates": config.objective.control_variates,
+    }
+    named = " and ".join(name for name, is_wanted in wanted.items() if is_wanted)
+    if named and not getattr(cls, "has_gradients", False):
+        yield Problem(
+            f"{named} with learner.id = {learner.id}",
+            "the class does not say that it steps along gradients, through the objective's optimisers",
+            "leave it at its default, or do that in the class and say has_gradients = True",
         )
 
 
@@ -295,8 +324,8 @@ def _objective(config: Config) -> Iterator[Problem]:
 def _controls(config: Config) -> Iterator[Problem]:
     """Refuse weights that are not the same for all agents under SCAFFOLD."""
     weighting = config.aggregation.weighting
-    counts_episodes = isinstance(config.learner, ReinforceConfig)
-    if weighting != "uniform" and (weighting != "samples" or counts_episodes):
+    may_differ = isinstance(config.learner, ReinforceConfig | OwnConfig)
+    if weighting != "uniform" and (weighting != "samples" or may_differ):
         yield Problem(
             f"objective.control_variates with aggregation.weighting = {weighting} and learner.name = "
             f"{config.algorithm}",

@@ -12,7 +12,7 @@ import logging
 import numpy as np
 
 from fdrl_mpi.arrays import FloatVector
-from fdrl_mpi.build_agent import draw_worlds, learner_class, make_environment
+from fdrl_mpi.build_agent import draw_worlds, learner_class, make_environment, make_learner
 from fdrl_mpi.config import Config
 from fdrl_mpi.rl.hyperparameters import (
     DQNConfig,
@@ -77,7 +77,7 @@ class FineTuning:
             config.environment, [self._worlds[agent - 1]] * config.environment.num_envs
         )
         model = self._run.model(environment)
-        learner = learner_class(config.algorithm)(self._settings, model, environment, LocalObjective())
+        learner = make_learner(self._settings, model, environment, LocalObjective())
         model.params[:] = begin
         learner.train(Budget(self.work, config.learner.lr, stream(config.seed, PURPOSE, agent)))
         if not np.isfinite(model.params).all():

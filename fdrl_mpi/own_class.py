@@ -2,12 +2,15 @@
 
 import importlib
 import sys
-from inspect import isclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Parameter, isclass, signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from fdrl_mpi.problem import UNLIKE, did_you_mean
+
+Made = TypeVar("Made")
 
 
 def import_class(path: str) -> type[Any]:
@@ -48,3 +51,62 @@ def import_module(module_name: str) -> ModuleType:
         raise ValueError(
             f"cannot import {module_name}: {error}. It is looked for in {here} and on Python's path"
         ) from error
+
+
+def construct(
+    name: str, constructor: Callable[..., Made], given: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Made:
+    """Call a constructor with what the program gives it and what a configuration does.
+
+    Parameters
+    ----------
+    name : str
+        Of the class, for messages.
+    given : sequence
+        Positional arguments.
+    kwargs : mapping
+        Keyword arguments, from the configuration.
+
+    Raises
+    ------
+    ValueError
+        If it takes no such arguments, or needs others; also what it raises itself.
+    """
+    check_arguments(name, constructor, kwargs)
+    try:
+        signature(constructor).bind(*given, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"the constructor of {name}: {error}") from error
+    return constructor(*given, **kwargs)
+
+
+def check_arguments(name: str, constructor: Callable[..., Any], wanted: Iterable[str]) -> None:
+    """Compare names of arguments with those a constructor has.
+
+    Raises
+    ------
+    ValueError
+        If it lacks one; with the nearest it has.
+    """
+    parameters = signature(constructor).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for argument in sorted(wanted):
+        if argument not in parameters:
+            raise ValueError(
+                f"the constructor of {name} has no argument {argument!r}: "
+                f"{did_you_mean(argument, parameters, UNLIKE)} It has: {', '.join(parameters) or 'none'}"
+            )
+
+
+def check_members(name: str, owner: Any, interface: str, members: Iterable[str]) -> None:
+    """Look whether a class, or an object of it, has what its interface asks for.
+
+    Raises
+    ------
+    ValueError
+        If it lacks something; with all that it lacks.
+    """
+    missing = [member for member in members if not hasattr(owner, member)]
+    if missing:
+        raise ValueError(f"{name} is no {interface}: it has no {', no '.join(missing)}")

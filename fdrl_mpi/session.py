@@ -70,7 +70,7 @@ class Session:
 
     def __init__(self, config: Config, world: World, crew: Crew | None = None) -> None:
         self._config, self._world = config, world
-        _refuse(check(config, world.size if crew is None else crew.post.size, os.environ))
+        _refuse(_found(world, check(config, world.size if crew is None else crew.post.size, os.environ)))
         injector = Injector(_faults(), world.rank if crew is None else crew.rank)
         look = partial(beginning, config, world.num_agents) if world.is_root else _nothing
         self._beginning: Beginning = world.from_root(_on_all_ranks(world, look))
@@ -308,6 +308,11 @@ def _counted(count: int, things: str) -> str:
 def _refuse(problems: Sequence[Problem]) -> None:
     if problems:
         raise Refusal(problems)
+
+
+def _found(world: World, problems: Sequence[Problem]) -> Sequence[Problem]:
+    """Return what the first rank has found that found something: hosts may have different classes."""
+    return next(filter(None, world.gather_objects(problems)), [])
 
 
 def _nothing() -> None:

@@ -27,7 +27,7 @@ def test_an_experiment_names_every_key_and_itself(file):
             is_section = isinstance(value, dict) and dotted not in free
             yield from leaves(value, f"{dotted}.") if is_section else [dotted]
 
-    free = ("environment.heterogeneity", "environment.kwargs")
+    free = ("environment.heterogeneity", "environment.kwargs", "aggregation.rule_kwargs")
     config = read([file], [])
     named = set(leaves(tomllib.loads(file.read_text())))
     assert named == keys(config).keys()

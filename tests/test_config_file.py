@@ -82,6 +82,8 @@ def configs(draw):
     special = {
         "environment.heterogeneity": st.dictionaries(st.text(), distributions(), max_size=3),
         "environment.kwargs": st.dictionaries(st.text(), PLAIN, max_size=3),
+        "aggregation.rule_kwargs": st.dictionaries(st.text(), PLAIN, max_size=3),
+        "learner.kwargs": st.dictionaries(st.text(), PLAIN, max_size=3),
     }
     tree, tagged = {}, {}
     for section in draw(st.lists(st.sampled_from(alternatives()), max_size=2)):
@@ -208,14 +210,14 @@ def test_what_no_kind_has_is_refused_however_early(tmp_path):
         (
             "learner.name = q_learning",
             "learner.share",
-            "learner.name = ppo or a2c or dqn or reinforce or sac or svrpg",
-            "or choose learner.name = ppo or a2c or dqn or reinforce or sac or svrpg",
+            "learner.name = ppo or a2c or dqn or reinforce or sac or svrpg or own",
+            "or choose learner.name = ppo or a2c or dqn or reinforce or sac or svrpg or own",
         ),
         (
             "learner.name = dqn",
             "learner.network.bounded",
-            "learner.name = ppo or a2c or reinforce or svrpg",
-            "or choose learner.name = ppo or a2c or reinforce or svrpg",
+            "learner.name = ppo or a2c or reinforce or svrpg or own",
+            "or choose learner.name = ppo or a2c or reinforce or svrpg or own",
         ),
         (
             "environment.heterogeneity.gravity.distribution = uniform",

@@ -2,7 +2,7 @@
 
 import pytest
 
-import fdrl_mpi.constraints as constraints
+import fdrl_mpi.build_rule as build_rule
 from fdrl_mpi.aggregation.mean import Mean
 from fdrl_mpi.aggregation.views import View
 from fdrl_mpi.config_file import read
@@ -64,7 +64,7 @@ def test_all_violations_are_collected() -> None:
 
 @pytest.fixture
 def picky_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(constraints.RULES, "mean", Picky)
+    monkeypatch.setitem(build_rule.RULES, "mean", Picky)
 
 
 @pytest.mark.usefixtures("picky_rule")
@@ -86,6 +86,27 @@ def test_rule_is_held_to_the_smallest_possible_cohort(
         ("comm.collective", "gather"), ("participation.fraction", fraction), world_size=world_size
     )
     assert bool(problems) == is_refused
+
+
+MEDIAN = ("aggregation.rule", "geometric_median:GeometricMedian")
+
+
+@pytest.mark.parametrize(
+    ("changes", "clash"),
+    [
+        ([("comm.collective", "tree")], "comm.collective = tree"),
+        ([("mode", "independent")], "independent"),
+        ([("comm.collective", "gossip")], "comm.collective = gossip"),
+        ([("learner.name", "q_learning"), ("aggregation.weighting", "visits")], "weighting = visits"),
+        ([("objective.control_variates", "true")], "control_variates"),
+        ([("aggregation.rule_kwargs.iteration", "3")], "aggregation.rule"),
+    ],
+)
+def test_what_a_rule_of_ones_own_does_not_go_with_is_refused(changes, clash: str) -> None:
+    assert _problems(MEDIAN) == []
+    problems = _problems(MEDIAN, *changes)
+    assert [problem for problem in problems if clash in problem.clash], problems
+    assert all(problem.reason and problem.remedy for problem in problems)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def test_checks_of_the_next_model_that_fit_are_not_refused():
     assert _check_validation(aggregation__validation__most_drop="5", comm__collective="allreduce") == []
     recompute = {"aggregation__validation__recompute": "true", "faults__mode": "survive"}
     assert _check_validation(comm__collective="gather", **recompute) == []
+    assert _check_validation(comm__collective="tree", aggregation__rule="some:Rule", **recompute) == []
     stepping = {"aggregation__server__name": "adam", "comm__collective": "secure_ring"}
     assert _check_validation(**stepping, **recompute) == []
 

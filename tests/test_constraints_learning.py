@@ -1,7 +1,11 @@
 """Learners, and what travels, that do not fit are refused, and what fits is not."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+from fdrl_mpi.build_agent import LEARNER_MEMBERS
 from fdrl_mpi.config_file import read
 from fdrl_mpi.constraints import check
 from fdrl_mpi.schema import alternatives
@@ -106,11 +110,32 @@ REFUSED = {
         {"learner.name": "sac", "learner.network.convolutions": "[[8, 3, 1]]"},
         "learner.network.convolutions",
     ),
+    "no class": ({"learner.name": "own"}, 'learner.id = ""'),
+    "no learner": ({"learner.name": "own", "learner.id": "geometric_median:GeometricMedian"}, "learner.id"),
+    "own steps without gradients": (
+        {"learner.name": "own", "learner.id": "gradient_free:Walk", "objective.proximal": "0.1"},
+        "objective.proximal",
+    ),
+    "own weights without a bound": (
+        {"learner.name": "own", "learner.id": "gradient_free:Walk", "comm.collective": "secure_ring"},
+        "weighting = samples",
+    ),
+    "own weights that differ": (
+        {"learner.name": "own", "learner.id": "gradient_free:Walk"} | CONTROLS,
+        "weighting = samples",
+    ),
     "unbounded weights": (
         REINFORCE | {"comm.collective": "secure_ring", "comm.secure.ring_degree": "1"},
         "weighting = samples",
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _gradient_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner of the user's own that does not say that it follows gradients."""
+    members = dict.fromkeys(LEARNER_MEMBERS) | {"unit": "steps"}
+    monkeypatch.setitem(sys.modules, "gradient_free", SimpleNamespace(Walk=type("Walk", (), members)))
 
 
 @pytest.mark.parametrize(("settings", "clash"), REFUSED.values(), ids=REFUSED)
@@ -133,6 +158,12 @@ def test_what_does_not_fit_is_named(settings: dict[str, str], clash: str) -> Non
         {"learner.name": "sac", "aggregation.update_kind": "gradient"},
         {"learner.name": "dqn", "learner.federate_target": "true", "aggregation.update_kind": "difference"},
         {"learner.name": "q_averaging", "mode": "independent"},
+        {"learner.name": "own", "learner.id": "gradient_free:Walk"},
+        {
+            "learner.name": "own",
+            "learner.id": "evolution_strategy:EvolutionStrategy",
+            "aggregation.update_kind": "gradient",
+        },
         TABLE | {"aggregation.weighting": "visits"},
         {
             "objective.control_variates": "true",
@@ -148,7 +179,7 @@ def test_what_fits_is_not_refused(settings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "learner", [section.keys[0].value for section in alternatives() if section.name == "learner"]
+    "learner", {section.keys[0].value for section in alternatives() if section.name == "learner"} - {"own"}
 )
 def test_the_defaults_of_every_learner_fit_together(learner: str) -> None:
     settings = [("learner.name", learner), ("aggregation.weighting", "uniform")]

@@ -44,10 +44,12 @@ MAY_IMPORT = {
     "trained_run": "build_agent config config_file envs record rl",
     "constraints_faults": "config federation.injection launch_flags",
     "constraints": (
-        "build build_collective config constraints_faults constraints_learning federation privacy topology"
+        "build_collective build_rule config constraints_faults constraints_learning federation privacy "
+        "rl.hyperparameters topology"
     ),
-    "constraints_learning": "build_collective config rl.hyperparameters",
-    "build": "aggregation build_agent build_collective build_team comm config envs federation rl",
+    "constraints_learning": "build_agent build_collective config rl.hyperparameters",
+    "build": "aggregation build_agent build_collective build_rule build_team comm config envs federation rl",
+    "build_rule": "aggregation config",
     "build_team": "build_agent config envs federation rl",
     "build_collective": "aggregation comm config topology",
     "build_agent": "config envs rl",

@@ -18,6 +18,7 @@ class Mean:
 
     needs = View.SUM
     min_updates = 1
+    is_mean = True
 
     def aggregate(self, received: Received) -> FloatVector:
         """Return ``sum_k w_k x_k / sum_k w_k``, shape (d,), float32.
@@ -51,6 +52,7 @@ class CoordinateMean:
 
     needs = View.SUM
     min_updates = 1
+    is_mean = True
 
     def __init__(self) -> None:
         self._mean = Mean()

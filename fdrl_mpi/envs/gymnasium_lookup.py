@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from inspect import Parameter, signature
+from inspect import signature
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from fdrl_mpi.envs.contexts import Contexts
 from fdrl_mpi.envs.gymnasium_vector import GymnasiumVector
 from fdrl_mpi.envs.vector import VectorEnv
-from fdrl_mpi.own_class import import_class, import_module
+from fdrl_mpi.own_class import check_arguments, construct, import_class, import_module
 from fdrl_mpi.problem import UNLIKE, did_you_mean
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -41,7 +41,7 @@ def from_id(environment_id: str, contexts: Contexts, kwargs: Mapping[str, Any] =
     with _explaining_missing_packages(environment_id):
         constructor = _load_constructor(spec)
         own_kwargs = kwargs.keys() - signature(gymnasium.make).parameters.keys()
-        _check_arguments(environment_id, constructor, contexts, own_kwargs)
+        check_arguments(environment_id, constructor, _names(contexts, own_kwargs))
         make_kwargs = {"disable_env_checker": True, **kwargs}
         return GymnasiumVector(partial(gymnasium.make, spec, **make_kwargs), contexts)
 
@@ -70,7 +70,7 @@ def from_class(path: str, contexts: Contexts, kwargs: Mapping[str, Any] = NOTHIN
     """
     cls = import_class(path)
     if getattr(cls, "is_vectorised", False):
-        vectorised: VectorEnv = cls(contexts, **kwargs)
+        vectorised: VectorEnv = construct(path, cls, [contexts], kwargs)
         if not hasattr(vectorised, "observation_shape"):
             vectorised.observation_shape = (vectorised.observation_size,)
         if not hasattr(vectorised, "observation_divisor"):
@@ -78,7 +78,7 @@ def from_class(path: str, contexts: Contexts, kwargs: Mapping[str, Any] = NOTHIN
         return vectorised
     if not issubclass(cls, gymnasium.Env):
         raise ValueError(f"{path} is not an environment: derive it from gymnasium.Env")
-    _check_arguments(path, cls, contexts, kwargs)
+    check_arguments(path, cls, _names(contexts, kwargs))
     return GymnasiumVector(_own(path, partial(cls, **kwargs)), contexts)
 
 
@@ -124,15 +124,5 @@ def _explaining_missing_packages(environment_id: str) -> Iterator[None]:
         ) from error
 
 
-def _check_arguments(
-    environment: str, constructor: Callable[..., Any], contexts: Contexts, kwargs: Iterable[str]
-) -> None:
-    parameters = signature(constructor).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name in sorted({*kwargs, *chain.from_iterable(contexts)}):
-        if name not in parameters:
-            raise ValueError(
-                f"the constructor of {environment} has no argument {name!r}: "
-                f"{did_you_mean(name, parameters, UNLIKE)} It has: {', '.join(parameters) or 'none'}"
-            )
+def _names(contexts: Contexts, kwargs: Iterable[str]) -> set[str]:
+    return {*kwargs, *chain.from_iterable(contexts)}

@@ -23,6 +23,7 @@ from fdrl_mpi.federation.wire import Wire
 from fdrl_mpi.rl.learner import Budget, TrainStats
 
 NOT_FINITE = "the server's step was not finite: choose a smaller aggregation.server.lr"
+NOT_FINITE_RULE = "the next model was not finite: mend aggregation.rule, or choose a smaller server step"
 
 Mirror: TypeAlias = Callable[[int, FloatVector], None]
 Check: TypeAlias = Callable[[FloatVector, FloatVector, Received | None], str]
@@ -255,8 +256,9 @@ def _refused(parts: Parts, base: FloatVector, params: FloatVector, received: Rec
         The next one, or the columns of it that were made here.
     """
     world = parts.world
-    if not parts.server.is_mean and not world.agree(bool(np.isfinite(params).all())):
-        return NOT_FINITE
+    is_mean = parts.server.is_mean and parts.aggregator.is_mean
+    if not is_mean and not world.agree(bool(np.isfinite(params).all())):
+        return NOT_FINITE if parts.aggregator.is_mean else NOT_FINITE_RULE
     if not parts.checks:
         return ""
     with parts.clock.phase("check"):

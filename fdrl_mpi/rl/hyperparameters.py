@@ -4,7 +4,7 @@ Declarations only (msgspec, no numpy), so that a configuration can be read and r
 heavy is imported.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -67,6 +67,11 @@ class LearnerConfig(_Settings, frozen=True, kw_only=True, tag_field="name"):
     ] = 0
     lr_decay: Annotated[float, Meta(gt=0.0, le=1.0), about("factor of lr from one round to the next")] = 1.0
     gamma: Annotated[Fraction, about("discount factor per step")] = 0.99
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm."""
+        return str(self.__struct_config__.tag)
 
 
 class NetworkLearnerConfig(LearnerConfig, frozen=True, kw_only=True):
@@ -300,6 +305,20 @@ class SACConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="sac"):
     ] = False
     max_gradient_norm: Annotated[Positive, about("global L2 norm gradients are scaled down to")] = 1e9
     network: SoftNetworkConfig = SoftNetworkConfig()
+
+
+class OwnConfig(NetworkLearnerConfig, frozen=True, kw_only=True, tag="own"):
+    """A class of yours; which of these settings it heeds is its own matter."""
+
+    id: Annotated[str, about("package.module:Class")] = ""
+    kwargs: Annotated[dict[str, Any], about("constructor arguments, the same for every agent")] = {}
+    budget: Annotated[Count, about("work of one agent in one round, in the unit that the class names")] = 8192
+    network: NetworkConfig = NetworkConfig()
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the class."""
+        return self.id or "own"
 
 
 def pooled(learner: LearnerConfig, times: int) -> LearnerConfig:

@@ -11,7 +11,7 @@ from fdrl_mpi.aggregation.server import Average, WithControls
 from fdrl_mpi.aggregation.views import Stack
 from fdrl_mpi.aggregation.weighting import uniform
 from fdrl_mpi.federation.round import Parts, federated_round
-from fdrl_mpi.federation.wire import Wire
+from fdrl_mpi.federation.wire import Wire, whole
 
 
 class Alone:
@@ -58,3 +58,25 @@ def test_a_control_variate_is_renewed_only_with_the_global_one(gives_up: bool) -
     control = participant.get_state()["control"]
     np.testing.assert_array_equal(control, outcome.models[0][2:])
     np.testing.assert_array_equal(control, np.zeros(2) if gives_up else [3.0, 3.0])
+
+
+class Divides:
+    """A rule that is no mean, and divides by 0."""
+
+    is_mean = False
+
+    def aggregate(self, received):
+        return np.full(received.rows.shape[1], np.inf, np.float32)
+
+
+def test_what_a_rule_makes_of_finite_updates_is_taken_only_if_it_is_finite() -> None:
+    participant, learner, _ = scripted(whole(2))
+    learner.move, collective = 1.0, OneRow()
+    collective.rows = learner.params[None]
+    for rule, published, refusal in ((Mean(), 1.0, ""), (Divides(), 0.0, "mend aggregation.rule")):
+        learner.params[:] = 0.0
+        parts = Parts(Alone(), collective, rule, uniform, Average(), {1: participant}, whole(2), None)
+        outcome = federated_round(parts, 1, [np.zeros(2, np.float32)], {1: BUDGET}, False, lambda: False)
+        np.testing.assert_array_equal(outcome.models[0], np.full(2, published))
+        assert refusal in outcome.refusal
+        assert outcome.is_taken == (not refusal)

@@ -19,6 +19,7 @@ TIME_LIMIT_S = 60
         (["--environment.id", "gym:CartPoll-v1"], "CartPole"),
         (["--environment.id", "nowhere:World"], "cannot import nowhere"),
         (["--learner.name", "dqqn"], "expected one of ppo"),
+        (["--aggregation.rule", "nowhere:Rule"], "cannot import nowhere"),
         (
             ["--environment.heterogeneity.gravitty", '{distribution="uniform",low=1,high=2}'],
             "did you mean gravity?",

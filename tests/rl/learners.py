@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fdrl_mpi.build_agent import learner_class, make_environment, make_model
+from fdrl_mpi.build_agent import make_environment, make_model
+from fdrl_mpi.build_agent import make_learner as learner_of
 from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import read
 from fdrl_mpi.rl.learner import Budget, Learner
@@ -17,8 +18,7 @@ def make_learner(
     config = read([], [("environment.heterogeneity", "{}"), *overrides.items()])
     environment = make_environment(config.environment, [{}] * config.environment.num_envs)
     model = make_model(config.learner, config.seed, environment, engine, "cpu")
-    learner = learner_class(config.algorithm)(config.learner, model, environment, LocalObjective(**objective))
-    return config, learner
+    return config, learner_of(config.learner, model, environment, LocalObjective(**objective))
 
 
 def budget(config: Config, round: int, work: int = 0) -> Budget:
