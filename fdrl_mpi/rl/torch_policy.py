@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.steps import ActionSpec
 
 
@@ -63,3 +64,11 @@ class TorchGaussian:
 def policy_of(spec: ActionSpec) -> TorchPolicy:
     """Choose the family for an action space without components."""
     return TorchCategorical() if spec.kind == "discrete" else TorchGaussian()
+
+
+def objection_to(model: PolicyModel) -> str:
+    """Say what policies like this one have that is not here; empty if nothing. See `Team.objection`."""
+    if model.network.shape.convolutions:
+        return "learner.network.convolutions"
+    has_components = len(model.distribution.action_shape) == 1 and not model.distribution.num_free
+    return "actions of several components" if has_components else ""

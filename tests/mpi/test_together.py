@@ -26,6 +26,7 @@ LEARNERS = {
     "reinforce": {"learner.budget": "4", "learner.batch_episodes": "2"},
     "ppo on torch": {"learner.engine": "torch"},
     "a2c on torch": {"learner.engine": "torch", "learner.budget": "40"},
+    "reinforce on torch": {"learner.engine": "torch", "learner.budget": "4", "learner.batch_episodes": "2"},
     "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "100"},
 }
 OF_PPO = ("learner.num_steps", "learner.num_minibatches")

@@ -46,6 +46,7 @@ def _all_of(draws: CounterDraws | OwnDraws) -> list[torch.Tensor]:
     members = found[0].shape[1]
     every = torch.ones(4 * members, dtype=torch.bool)
     starts = [draws.starts(t, every, (-1.0, 2.0)).view(2, members, 4) for t in range(5)]
+    starts += [draws.first_starts(2, (-1.0, 2.0)).view(2, members, 4) for _ in range(2)]
     by_member = [tensor.transpose(0, 1) for tensor in (*found, *starts)]
     return [*by_member, draws.orders(11), draws.orders(11)]
 
@@ -59,10 +60,28 @@ def test_what_a_member_draws_depends_on_nobody_else(kind: type[CounterDraws | Ow
             assert torch.equal(ours[place], theirs[0])
 
 
+@pytest.mark.parametrize("kind", [CounterDraws, OwnDraws])
+def test_episodes_of_others_that_last_longer_change_nothing(kind: type[CounterDraws | OwnDraws]) -> None:
+    drawn = []
+    for chunks in (1, 3):
+        draws = kind(_generators([1, 2]), 4, CPU)
+        draws.first_starts(2, (-1.0, 2.0))
+        for chunk in range(chunks):
+            draws.noise(Categorical(3), 3, 5)
+            draws.begin_rollout(5, 2)
+            ended = torch.tensor([chunk == 0] * 4 + [chunk == chunks - 1] * 4)
+            draws.starts(4, ended, (-1.0, 2.0))
+        drawn.append((draws.first_starts(2, (-1.0, 2.0)).view(2, 2, 4), draws.noise(Categorical(3), 3, 5)))
+    for ours, theirs in zip(*drawn, strict=True):
+        assert torch.equal(ours[:, 0], theirs[:, 0])
+
+
 def test_nothing_is_drawn_twice() -> None:
     draws = _draws([1, 2])
-    words = torch.cat([draws._words(purpose, 4000).flatten() for purpose in (0, 1, 0)])
-    assert len(words.unique()) > len(words) - 5, "by chance 0.07 pairs of 24000 words are equal"
+    words = [draws._words(purpose, 4000).flatten() for purpose in (0, 1, 0)]
+    draws.first_starts(1, (0.0, 1.0))
+    words = torch.cat([*words, draws._words(1, 4000).flatten()])
+    assert len(words.unique()) > len(words) - 5, "by chance 0.12 pairs of 32000 words are equal"
 
 
 def _is_like(drawn: torch.Tensor, distribution: Callable[[np.ndarray], np.ndarray]) -> bool:
