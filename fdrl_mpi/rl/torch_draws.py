@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fdrl_mpi.arrays import BoolVector
 from fdrl_mpi.rl.distributions import Distribution
+from fdrl_mpi.rl.dqn import EpsilonGreedy
 from fdrl_mpi.rl.rollout import Draws
 from fdrl_mpi.rl.team import Generators
 
@@ -18,7 +19,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 NUM_ROUNDS = 10
 """Constants of Philox 4x32."""
 MASK = 0xFFFFFFFF
-NOISE, STARTS, ORDER = range(3)
+NOISE, STARTS, ORDER, EXPLORATION, PLACES = range(5)
 """What is drawn: the third word of a counter."""
 
 Generated: TypeAlias = Sequence[np.random.Generator]
@@ -50,6 +51,18 @@ class DeviceDraws(Protocol):
     def orders(self, samples: int) -> Tensor:
         """Draw a permutation for each member, shape (A, samples), int64."""
 
+    def begin_batches(self, steps: int, num_actions: int, batches: int, batch_size: int) -> None:
+        """Prepare the exploration of so many steps, and so many batches out of a memory."""
+
+    def explored(self, steps: slice, epsilon: float) -> Tensor:
+        """Draw an action for each of these steps where it is to be any, and -1 where it is to be the best.
+
+        Shape (T, A, N), int64.
+        """
+
+    def places(self, batch: int, filled: int) -> Tensor:
+        """Draw the places of a batch out of so many, shape (A, batch_size), int64."""
+
 
 class OwnDraws:
     """The numbers that every member would draw alone, drawn in host memory."""
@@ -58,6 +71,7 @@ class OwnDraws:
         self._num_envs, self._device, self._num_drawn = num_envs, device, 0
         self._own, self._members, self._idle = generators, list(generators), np.random.default_rng(0)
         self._generators = Generators(self._members)
+        self._num_actions = self._batch_size = 0
         self._under_way: BoolVector | None = None
 
     def noise(self, distribution: Distribution, size: int, steps: int) -> Tensor:
@@ -89,6 +103,23 @@ class OwnDraws:
         """See `DeviceDraws.orders`."""
         orders = [generator.permutation(samples) for generator in self._members]
         return torch.from_numpy(np.stack(orders)).to(self._device)
+
+    def begin_batches(self, steps: int, num_actions: int, batches: int, batch_size: int) -> None:
+        """See `DeviceDraws.begin_batches`."""
+        self._num_actions, self._batch_size = num_actions, batch_size
+
+    def explored(self, steps: slice, epsilon: float) -> Tensor:
+        """See `DeviceDraws.explored`."""
+        count = steps.stop - steps.start
+        policy, members = EpsilonGreedy(self._num_actions, count), len(self._members)
+        policy.epsilon.fill(epsilon)
+        drawn = policy.noise(self._generators, count, members * self._num_envs)  # type: ignore[arg-type]
+        return torch.from_numpy(drawn).to(self._device).view(count, members, self._num_envs)
+
+    def places(self, batch: int, filled: int) -> Tensor:
+        """See `DeviceDraws.places`."""
+        places = [generator.integers(filled, size=self._batch_size) for generator in self._members]
+        return torch.from_numpy(np.stack(places)).to(self._device)
 
     def _drawn_starts(self, finished: BoolVector, limits: tuple[float, float]) -> Tensor:
         starts = np.zeros((*finished.shape, self._num_drawn))
@@ -122,7 +153,7 @@ class CounterDraws:
         keys = [generator.integers(1 << 32, size=2) for generator in generators]
         self._keys = torch.from_numpy(np.stack(keys)).to(device)
         self._num_envs, self._device, self._num_calls, self._num_waves = num_envs, device, 0, 0
-        self._starts = torch.zeros(0, device=device)
+        self._starts = self._any = self._shares = self._places = torch.zeros(0, device=device)
 
     def noise(self, distribution: Distribution, size: int, steps: int) -> Tensor:
         """See `DeviceDraws.noise`."""
@@ -153,6 +184,23 @@ class CounterDraws:
     def orders(self, samples: int) -> Tensor:
         """See `DeviceDraws.orders`."""
         return self._words(ORDER, samples).argsort(dim=1, stable=True)
+
+    def begin_batches(self, steps: int, num_actions: int, batches: int, batch_size: int) -> None:
+        """See `DeviceDraws.begin_batches`."""
+        members = len(self._keys)
+        words = self._words(EXPLORATION, 2 * steps * self._num_envs)
+        by_step = words.view(members, 2, steps, self._num_envs).permute(2, 1, 0, 3)
+        self._any, self._shares = (by_step[:, 0] * num_actions) >> 32, by_step[:, 1]
+        places = self._words(PLACES, batches * batch_size)
+        self._places = places.view(members, batches, batch_size).transpose(0, 1)
+
+    def explored(self, steps: slice, epsilon: float) -> Tensor:
+        """See `DeviceDraws.explored`."""
+        return torch.where(self._shares[steps] < epsilon * 2.0**32, self._any[steps], -1)
+
+    def places(self, batch: int, filled: int) -> Tensor:
+        """See `DeviceDraws.places`."""
+        return (self._places[batch] * filled) >> 32
 
     def _normal(self, count: int) -> Tensor:
         half = -(-count // 2)

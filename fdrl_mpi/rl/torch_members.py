@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fdrl_mpi.arrays import State
+from fdrl_mpi.rl.hyperparameters import PerceptronConfig
 from fdrl_mpi.rl.learner import TrainStats
 from fdrl_mpi.rl.network import NetworkShape, mlp_layout
 from fdrl_mpi.rl.rollout import EpisodeLog
@@ -61,8 +62,8 @@ class TorchTeam(ABC):
         self._models, self._moments = models, MOMENTS[optimiser]
         rows = (len(models) + len(self._moments), self._num_members, mlp_layout(shape).size)
         self._host = torch.zeros(rows, pin_memory=self._device.type == "cuda")
-        self._memory = torch.zeros(rows, device=self._device)
-        params, moments = self._memory[0], [*self._memory[len(models) :]]
+        self._vectors = torch.zeros(rows, device=self._device)
+        params, moments = self._vectors[0], [*self._vectors[len(models) :]]
         self._stack = TorchStack(shape, params)
         self._optimiser = TorchStackOptimiser(optimiser, params, self._stack.gradient, moments, epsilon)
         self._worlds: dict[int, TorchWorlds] = {}
@@ -89,12 +90,12 @@ class TorchTeam(ABC):
                 model[row] = state[name][:size]
             for moment, name in zip(host[len(self._models) :], self._moments, strict=True):
                 moment[row] = state["optimiser"][name]
-        self._memory.copy_(self._host, non_blocking=True)
+        self._vectors.copy_(self._host, non_blocking=True)
         self._optimiser.begin([state["optimiser"] for state in states])
 
     def _brought_back(self) -> list[State]:
         """Return models and moments as each member saves them; good until the next of these."""
-        self._host.copy_(self._memory)
+        self._host.copy_(self._vectors)
         states = []
         for vectors, counts in zip(self._host.numpy().swapaxes(0, 1), self._optimiser.counts(), strict=True):
             models = dict(zip(self._models, vectors, strict=False))
@@ -158,6 +159,13 @@ class Rollouts:
         """Return what the rollout of each member would save."""
         state = {"environment": self.worlds.get_state(), "episodes": self._log.get_state()}
         return parted(state, self._num_members)
+
+
+def network_objection(network: PerceptronConfig) -> str:
+    """See `Team.objection`: say what such networks have that perceptrons have not."""
+    if network.module:
+        return "learner.network.module"
+    return "learner.network.convolutions" if network.convolutions else ""
 
 
 def model_values(shape: NetworkShape, optimiser: str, num_members: int, num_models: int = 1) -> int:

@@ -66,9 +66,7 @@ def policy_of(spec: ActionSpec) -> TorchPolicy:
     return TorchCategorical() if spec.kind == "discrete" else TorchGaussian()
 
 
-def objection_to(model: PolicyModel) -> str:
-    """Say what policies like this one have that is not here; empty if nothing. See `Team.objection`."""
-    if model.network.shape.convolutions:
-        return "learner.network.convolutions"
+def policy_objection(model: PolicyModel) -> str:
+    """See `Team.objection`: say what policies like this one have that is not here."""
     has_components = len(model.distribution.action_shape) == 1 and not model.distribution.num_free
     return "actions of several components" if has_components else ""

@@ -16,8 +16,8 @@ from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.rl.optimiser import EPSILON
 from fdrl_mpi.rl.team import GroupedEnvironment, Member, Worlds
 from fdrl_mpi.rl.torch_draws import CounterDraws, DeviceDraws, OwnDraws
-from fdrl_mpi.rl.torch_members import Rollouts, Stopwatch, TorchTeam, model_values
-from fdrl_mpi.rl.torch_policy import objection_to, policy_of
+from fdrl_mpi.rl.torch_members import Rollouts, Stopwatch, TorchTeam, model_values, network_objection
+from fdrl_mpi.rl.torch_policy import policy_objection, policy_of
 from fdrl_mpi.rl.torch_worlds import Experience, TorchWorlds
 
 Settings = TypeVar("Settings", bound=OnPolicyConfig)
@@ -75,7 +75,11 @@ class TorchOnPolicyTeam(TorchTeam, Generic[Settings]):
     @classmethod
     def objection(cls, settings: OnPolicyConfig, model: PolicyModel, envs_each: int) -> str:
         """See `Team.objection`."""
-        return "learner.normalise_rewards" if settings.normalise_rewards else objection_to(model)
+        return (
+            "learner.normalise_rewards"
+            if settings.normalise_rewards
+            else policy_objection(model) or network_objection(settings.network)
+        )
 
     @classmethod
     def memory_bytes(cls, settings: Settings, model: PolicyModel, worlds: Worlds) -> int:

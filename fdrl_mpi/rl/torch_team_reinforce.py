@@ -15,8 +15,8 @@ from fdrl_mpi.rl.optimiser import SMALL_EPSILON
 from fdrl_mpi.rl.reinforce import EPSILON, Reinforce
 from fdrl_mpi.rl.team import GroupedEnvironment, Member, Worlds
 from fdrl_mpi.rl.torch_draws import CounterDraws, DeviceDraws, OwnDraws
-from fdrl_mpi.rl.torch_members import Stopwatch, TorchTeam, model_values
-from fdrl_mpi.rl.torch_policy import objection_to, policy_of
+from fdrl_mpi.rl.torch_members import Stopwatch, TorchTeam, model_values, network_objection
+from fdrl_mpi.rl.torch_policy import policy_objection, policy_of
 from fdrl_mpi.rl.torch_worlds import Experience, TorchWorlds
 
 Wave: TypeAlias = list[Experience]
@@ -123,7 +123,7 @@ class TorchReinforceTeam(TorchTeam):
     @staticmethod
     def objection(settings: ReinforceConfig, model: PolicyModel, envs_each: int) -> str:
         """See `Team.objection`."""
-        return objection_to(model)
+        return policy_objection(model) or network_objection(settings.network)
 
     @staticmethod
     def memory_bytes(settings: ReinforceConfig, model: PolicyModel, worlds: Worlds) -> int:

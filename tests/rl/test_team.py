@@ -99,7 +99,7 @@ LEARNERS = {
 }
 for name in (
     *("ppo", "ppo that is cut short", "a2c", "a2c with adam", "ppo on Acrobot"),
-    *("reinforce", "reinforce up to a horizon"),
+    *("dqn", "dqn with every option", "reinforce", "reinforce up to a horizon"),
 ):
     LEARNERS[f"{name}, torch"] = LEARNERS[name]
 ROUNDS = 3

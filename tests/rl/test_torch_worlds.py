@@ -66,6 +66,7 @@ DRAWN_THERE = (
     "ppo that is cut short, torch",
     "a2c, torch",
     "ppo on Pendulum, torch",
+    "dqn, torch",
     "reinforce, torch",
     "reinforce against each episode, torch",
 )
