@@ -25,14 +25,27 @@ def settings_of(learner: str, num_envs: int) -> Any:
 def passes_per_step(learner: Any) -> float:
     """Count the forward passes of a whole network that one environment step takes; a backward pass is two.
 
-    Acting with one of two towers is half of one. On-policy learners value each step once, and learn from it
-    in every epoch; DQN learns from a batch every few steps, and passes it through the target too.
+    Acting with one of two towers is half of one. PPO and A2C value each step once, and learn from it in every
+    epoch; DQN learns from a batch every few steps, and passes it through the target too.
     """
     name = learner.__struct_config__.tag
     if name == "dqn":
         samples = learner.batch_size * learner.gradient_steps / learner.train_every
         return float(1.0 + (4.0 + learner.double) * samples)
-    return 0.0 if name == "q_learning" else 1.5 + 3.0 * float(getattr(learner, "num_epochs", 1))
+    if name in ("q_learning", "reinforce"):
+        return 3.5 if name == "reinforce" else 0.0
+    return 1.5 + 3.0 * float(getattr(learner, "num_epochs", 1))
+
+
+def gradients_of(learner: Any, num_envs: int, steps: float) -> float:
+    """Count the gradients of one agent in so many environment steps, which are a round."""
+    name = learner.__struct_config__.tag
+    if name == "dqn":
+        return float(steps / learner.train_every * learner.gradient_steps)
+    if name == "reinforce":
+        return float(learner.budget / learner.batch_episodes)
+    each = getattr(learner, "num_epochs", 1) * getattr(learner, "num_minibatches", 1)
+    return float(each * steps / (learner.num_steps * num_envs))
 
 
 def make_company(

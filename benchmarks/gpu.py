@@ -7,17 +7,19 @@ of it (TF32), and a large copy. Then rounds of agents on CartPole with 64-64 net
 second, and the share of each phase: *copies* (models, moments and environments to the device and back, the
 members' own bookkeeping included), *acting*, *valuing* and *learning*; between phases the device is waited
 for. FLOP/s counts the products of the networks; bytes/s is the least that has to move: what passes of a layer
-read and write once, and what the optimiser does. Agents in turn are those of the torch engine, at most
+read and write once, and what the optimiser does. Steps that an environment makes after its one episode, while
+those of others last (REINFORCE), count nothing. Agents in turn are those of the torch engine, at most
 `--in-turn` of them: a plain loop over agents with a network each.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from time import perf_counter
 from typing import Any
 
-from company import make_company, passes_per_step, settings_of
+from company import gradients_of, make_company, passes_per_step, settings_of
 from one_core import pin
 
 from fdrl_mpi.process import prepare_process
@@ -56,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda:0", help="cpu for a try without a card")
     parser.add_argument("--agents", nargs="+", type=int, default=[1, 16, 256, 1024, 4096])
-    parser.add_argument("--learner", default="ppo", choices=("ppo", "a2c"))
+    parser.add_argument("--learner", default="ppo", choices=("ppo", "a2c", "reinforce", "dqn"))
     parser.add_argument("--num-envs", type=int, default=8, help="of each agent")
     parser.add_argument("--rounds", type=int, default=5, help="whose median is taken, after two that are not")
     parser.add_argument(
@@ -119,10 +121,10 @@ def _row(count: int, limits: dict[str, float], options: argparse.Namespace) -> d
         torch.cuda.reset_peak_memory_stats(device)
     train = make_company(options.learner, options.num_envs, count, True, "torch", device)
     seconds, steps = _rounds(train, options.rounds, device)
-    with _phases(device) as spent:
+    with _phases(options.learner, device) as spent:
         _rounds(train, options.rounds, device, first=100)
     total = sum(spent.values())
-    flop, moved, estimate = _work(options.learner, options.num_envs, count)
+    flop, moved, estimate = _work(options, count, steps)
     in_turn = float("nan")
     if count <= options.in_turn:
         alone = make_company(options.learner, options.num_envs, count, False, "torch", device)
@@ -158,10 +160,11 @@ def _rounds(train: Callable[[int], int], number: int, device: str, first: int = 
 
 
 @contextmanager
-def _phases(device: str) -> Iterator[dict[str, float]]:
+def _phases(learner: str, device: str) -> Iterator[dict[str, float]]:
     """Add up the seconds of each phase of a team, which is waited for between them."""
-    from fdrl_mpi.rl.torch_team import TorchA2CTeam, TorchOnPolicyTeam, TorchPPOTeam
+    from fdrl_mpi.build_team import TEAMS
 
+    module, _, class_name = TEAMS["torch"][learner].partition(":")
     spent = dict.fromkeys(PHASES.values(), 0.0)
     kept = []
 
@@ -176,7 +179,7 @@ def _phases(device: str) -> Iterator[dict[str, float]]:
 
         return run
 
-    for cls in (TorchOnPolicyTeam, TorchPPOTeam, TorchA2CTeam):
+    for cls in getattr(import_module(module), class_name).__mro__:
         for name, phase in PHASES.items():
             if name in vars(cls):
                 kept.append((cls, name, vars(cls)[name]))
@@ -188,26 +191,28 @@ def _phases(device: str) -> Iterator[dict[str, float]]:
             setattr(cls, name, method)
 
 
-def _work(learner: str, num_envs: int, count: int) -> tuple[float, float, int]:
-    """Count the floating-point operations and the least bytes of a round, and estimate the memory."""
+def _work(options: argparse.Namespace, count: int, steps: int) -> tuple[float, float, int]:
+    """Count the floating-point operations and the least bytes of a round, and estimate the memory.
+
+    `steps` are those of all agents.
+    """
     from fdrl_mpi.build_agent import make_environment, make_model
     from fdrl_mpi.build_team import team_bytes
+    from fdrl_mpi.rl.hyperparameters import OnPolicyConfig
     from fdrl_mpi.rl.torch_stack import MOMENTS
 
-    config = settings_of(learner, num_envs)
+    config = settings_of(options.learner, options.num_envs)
     settings = config.learner
-    environment = make_environment(config.environment, [{}] * num_envs)
+    environment = make_environment(config.environment, [{}] * options.num_envs)
     model = make_model(settings, config.seed, environment, "numpy", "cpu")
     d, shape = len(model.params), model.network.shape
-    steps = settings.budget // (settings.num_steps * num_envs) * settings.num_steps * num_envs
-    epochs = getattr(settings, "num_epochs", 1)
-    updates = epochs * getattr(settings, "num_minibatches", 1) * steps // (settings.num_steps * num_envs)
-    passes = 1.0 + passes_per_step(settings)  # on a device every next observation is valued too
-    flop = 2.0 * d * steps * passes
+    is_on_policy = isinstance(settings, OnPolicyConfig)  # on a device it values every next observation too
+    passes = passes_per_step(settings) + is_on_policy
+    updates = gradients_of(settings, options.num_envs, steps / count)
     units = shape.num_towers * sum(shape.hidden) + shape.total_outputs + shape.observation_size
-    optimiser = d * updates * (4 + 2 * len(MOMENTS[settings.optimiser]))
+    optimiser = count * d * updates * (4 + 2 * len(MOMENTS[settings.optimiser]))
     moved = 4.0 * (2.0 * units * steps * passes + optimiser)
-    return count * flop, count * moved, team_bytes(config, environment, model, count)
+    return 2.0 * d * steps * passes, moved, team_bytes(config, environment, model, count)
 
 
 def _wait(device: str) -> None:

@@ -22,6 +22,8 @@ TEAMS = {
     "torch": {
         "ppo": "fdrl_mpi.rl.torch_team:TorchPPOTeam",
         "a2c": "fdrl_mpi.rl.torch_team:TorchA2CTeam",
+        "dqn": "fdrl_mpi.rl.torch_team_dqn:TorchDQNTeam",
+        "reinforce": "fdrl_mpi.rl.torch_team_reinforce:TorchReinforceTeam",
     },
 }
 """By engine and learner."""

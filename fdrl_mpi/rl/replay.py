@@ -21,6 +21,11 @@ class Replay:
     action_dtype : numpy dtype
     batch_size : int
         Transitions drawn at a time.
+
+    Attributes
+    ----------
+    changes : int
+        How often something was written.
     """
 
     def __init__(
@@ -35,18 +40,27 @@ class Replay:
         self._rows = allocate_transitions(capacity, observation_size, action_shape, action_dtype)
         self._batch = allocate_transitions(batch_size, observation_size, action_shape, action_dtype)
         self._columns = [getattr(self._rows, name) for name in COLUMNS]
-        self._next = self._filled = 0
+        self._next = self._filled = self.changes = 0
         self.batch_size = batch_size
 
     def __len__(self) -> int:
         return self._filled
 
-    def add(self, new: Transitions) -> IntVector:
-        """Put transitions in the places of the oldest; return the places, shape (m,)."""
-        count, start = len(new.rewards), self._next
+    @property
+    def next_place(self) -> int:
+        """Where the next transition will lie."""
+        return self._next
+
+    def add(self, new: Transitions, skipped: int = 0) -> IntVector:
+        """Put transitions in the places of the oldest; return the places, shape (m,).
+
+        `skipped` others came before them, to which a whole ring of new ones leaves no place.
+        """
+        count, start = len(new.rewards), (self._next + skipped) % self._capacity
         stop = start + count
         self._next = stop % self._capacity
         self._filled = min(self._filled + count, self._capacity)
+        self.changes += 1
         if stop <= self._capacity:
             for column, name in zip(self._columns, COLUMNS, strict=True):
                 column[start:stop] = getattr(new, name)
@@ -75,6 +89,7 @@ class Replay:
     def set_state(self, state: State) -> None:
         """Go on from `get_state`."""
         self._next, self._filled = int(state["next"]), int(state["filled"])
+        self.changes += 1
         for name in COLUMNS:
             getattr(self._rows, name)[: self._filled] = state[name]
 

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fdrl_mpi.rl.model import PolicyModel
 from fdrl_mpi.steps import ActionSpec
 
 
@@ -63,3 +64,9 @@ class TorchGaussian:
 def policy_of(spec: ActionSpec) -> TorchPolicy:
     """Choose the family for an action space without components."""
     return TorchCategorical() if spec.kind == "discrete" else TorchGaussian()
+
+
+def policy_objection(model: PolicyModel) -> str:
+    """See `Team.objection`: say what policies like this one have that is not here."""
+    has_components = len(model.distribution.action_shape) == 1 and not model.distribution.num_free
+    return "actions of several components" if has_components else ""

@@ -60,10 +60,10 @@ class TorchStack:
         outputs = self._tower(observations, 0, slice(self.shape.num_outputs))
         return torch.tanh(outputs) if self.shape.is_bounded else outputs
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Fill the gradient from a sum of all networks' losses."""
+    def differentiate(self, loss: Tensor, accumulate: bool = False) -> None:
+        """Fill the gradient from a sum of all networks' losses, or add to it."""
         for into, gradient in zip(self._gradients, torch.autograd.grad(loss, self._leaves), strict=True):
-            into.copy_(gradient)
+            into.add_(gradient) if accumulate else into.copy_(gradient)
 
     def _tower(self, units: Tensor, tower: int, rows: slice) -> Tensor:
         for weight, bias in zip(self._weights, self._biases, strict=True):

@@ -1,14 +1,9 @@
-"""On-policy learners that learn together on a device: acting, stepping and learning never wait for the host.
+"""On-policy learners that learn together on a device: acting and learning never wait for the host."""
 
-A round brings the members' models, moments and environments to the device in one copy each, and back. Members
-keep what is theirs in host memory, as learners of the numpy engine.
-"""
-
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from math import inf
-from time import perf_counter
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,18 +13,14 @@ from fdrl_mpi.rl.distributions import distribution_of
 from fdrl_mpi.rl.hyperparameters import A2CConfig, OnPolicyConfig, PPOConfig
 from fdrl_mpi.rl.learner import Budget, TrainStats
 from fdrl_mpi.rl.model import PolicyModel
-from fdrl_mpi.rl.network import mlp_layout
 from fdrl_mpi.rl.optimiser import EPSILON
-from fdrl_mpi.rl.rollout import EpisodeLog
-from fdrl_mpi.rl.team import GroupedEnvironment, Member, Worlds, joined, parted
+from fdrl_mpi.rl.team import GroupedEnvironment, Member, Worlds
 from fdrl_mpi.rl.torch_draws import CounterDraws, DeviceDraws, OwnDraws
-from fdrl_mpi.rl.torch_policy import policy_of
-from fdrl_mpi.rl.torch_stack import MOMENTS, TorchStack, TorchStackOptimiser
+from fdrl_mpi.rl.torch_members import Rollouts, Stopwatch, TorchTeam, model_values, network_objection
+from fdrl_mpi.rl.torch_policy import policy_objection, policy_of
 from fdrl_mpi.rl.torch_worlds import Experience, TorchWorlds
 
 Settings = TypeVar("Settings", bound=OnPolicyConfig)
-WORLDS_KEPT = 4
-"""Squads whose environments' parameters stay on the device."""
 
 
 class TorchBatch:
@@ -53,19 +44,14 @@ class TorchBatch:
         return TorchBatch(*(column[rows, order] for column in self.columns))
 
 
-class TorchOnPolicyTeam(ABC, Generic[Settings]):
-    """A learners on a device; see `Team`.
+class TorchOnPolicyTeam(TorchTeam, Generic[Settings]):
+    """A learners on a device; see `TorchTeam`.
 
     Parameters
     ----------
     settings : OnPolicyConfig
     model : PolicyModel
         Like that of every member.
-    worlds : Worlds
-    device : str
-    draws : class, optional
-        `OwnDraws` on the CPU, so that members come to what they would come to alone; `CounterDraws` on CUDA,
-        where drawing on the host would take longer than learning.
     """
 
     diagnostics: ClassVar[tuple[str, ...]]
@@ -78,23 +64,9 @@ class TorchOnPolicyTeam(ABC, Generic[Settings]):
         device: str = "cpu",
         draws: type[OwnDraws | CounterDraws] | None = None,
     ) -> None:
-        torch.set_num_threads(1)
-        self._settings, self._spec, self._device = settings, worlds.action_spec, torch.device(device)
-        self._draws_class = draws or (OwnDraws if self._device.type == "cpu" else CounterDraws)
-        self._num_members, self._num_envs = worlds.num_members, worlds.envs_each
-        self._samples = settings.num_steps * self._num_envs
-        self._distribution = distribution_of(worlds.action_spec)
-        self._policy = policy_of(worlds.action_spec)
-        shape, self._moments = model.network.shape, MOMENTS[settings.optimiser]
-        rows = (1 + len(self._moments), self._num_members, mlp_layout(shape).size)
-        self._host = torch.zeros(rows, pin_memory=self._device.type == "cuda")
-        self._memory = torch.zeros(rows, device=self._device)
-        params, *moments = self._memory
-        self._stack = TorchStack(shape, params)
-        self._optimiser = TorchStackOptimiser(
-            settings.optimiser, params, self._stack.gradient, moments, EPSILON
-        )
-        self._worlds: dict[int, TorchWorlds] = {}
+        super().__init__(model.network.shape, settings.optimiser, EPSILON, worlds, device, draws)
+        self._settings, self._samples = settings, settings.num_steps * self._num_envs
+        self._distribution, self._policy = distribution_of(self._spec), policy_of(self._spec)
 
     @abstractmethod
     def _update(self, batch: TorchBatch, draws: DeviceDraws, lr: float, sums: Tensor) -> int:
@@ -103,18 +75,17 @@ class TorchOnPolicyTeam(ABC, Generic[Settings]):
     @classmethod
     def objection(cls, settings: OnPolicyConfig, model: PolicyModel, envs_each: int) -> str:
         """See `Team.objection`."""
-        if model.network.shape.convolutions:
-            return "learner.network.convolutions"
-        if len(model.distribution.action_shape) == 1 and not model.distribution.num_free:
-            return "actions of several components"
-        return "learner.normalise_rewards" if settings.normalise_rewards else ""
+        return (
+            "learner.normalise_rewards"
+            if settings.normalise_rewards
+            else policy_objection(model) or network_objection(settings.network)
+        )
 
     @classmethod
     def memory_bytes(cls, settings: Settings, model: PolicyModel, worlds: Worlds) -> int:
         """Estimate what a team of this size holds on its device when it holds most."""
         shape, envs = model.network.shape, worlds.num_envs
-        copies = 3 + 2 * len(MOMENTS[settings.optimiser])  # model, gradient, a temporary; moments, one each
-        models = worlds.num_members * mlp_layout(shape).size * copies
+        models = model_values(shape, settings.optimiser, worlds.num_members)
         rollout = settings.num_steps * envs * (4 * worlds.observation_size + 4 * worlds.action_spec.size + 24)
         units = sum(shape.hidden) * shape.num_towers
         passes = 2 * (settings.num_steps + 1) * envs * (units + shape.total_outputs)
@@ -124,82 +95,52 @@ class TorchOnPolicyTeam(ABC, Generic[Settings]):
         self, members: Sequence[Member], budgets: Sequence[Budget], environment: GroupedEnvironment
     ) -> list[TrainStats]:
         """See `Team.train`."""
-        worlds, log = self._enter(environment), EpisodeLog(environment.num_envs)
-        generators = [budget.generator for budget in budgets]
+        worlds, generators = self._enter(environment), [budget.generator for budget in budgets]
         for member, generator in zip(members, generators, strict=True):
             member.start(generator)
-        self._take(members, worlds, log)
-        draws = self._draws_class(generators, self._num_envs, self._device)
+        rollouts = self._take(members, worlds)
+        draws, watch = self._draws_class(generators, self._num_envs, self._device), Stopwatch(self._device)
         sums = torch.zeros((len(members), len(self.diagnostics)), device=self._device)
-        num_rollouts, steps, watch, told = budgets[0].work // self._samples, 0, Stopwatch(self._device), []
+        num_rollouts, steps = budgets[0].work // self._samples, 0
         for _ in range(num_rollouts):
             watch.start()
             experience = self._act(worlds, draws)
             watch.stop()
-            told.append((experience.rewards, experience.terminated | experience.truncated))
+            rollouts.tell(experience)
             steps = self._update(self._batch(experience), draws, budgets[0].lr, sums)
-        rewards, done = (torch.cat(parts).cpu().numpy() for parts in zip(*told, strict=True))
         all_stats = [TrainStats() for _ in members]
-        for env, total, length in log.add_numbered(rewards, done):
-            all_stats[env // self._num_envs].episodes.append((total, length))
+        rollouts.count(all_stats)
         means = (sums / max(num_rollouts, 1)).tolist()
         for stats, values in zip(all_stats, means, strict=True):
             stats.env_steps, stats.gradient_steps = num_rollouts * self._samples, num_rollouts * steps
             stats.rollout_s = watch.seconds() / len(members)
             stats.means = dict(zip(self.diagnostics, values, strict=True))
-        self._give_back(members, worlds, log)
+        self._give_back(members, rollouts)
         return all_stats
 
-    def _enter(self, environment: GroupedEnvironment) -> TorchWorlds:
-        """Find these environments on the device, or bring their parameters there."""
-        known = self._worlds.get(id(environment))
-        if known is None or not known.is_of(environment):
-            if len(self._worlds) == WORLDS_KEPT:
-                del self._worlds[next(iter(self._worlds))]
-            known = TorchWorlds(environment, self._device)  # type: ignore[arg-type]
-            self._worlds[id(environment)] = known
-        return known
-
-    def _take(self, members: Sequence[Member], worlds: TorchWorlds, log: EpisodeLog) -> None:
+    def _take(self, members: Sequence[Member], worlds: TorchWorlds) -> Rollouts:
         """Begin the round from what each member has saved."""
-        states, host = [member.get_state() for member in members], self._host.numpy()
-        for row, state in enumerate(states):
-            host[0, row] = state["params"]
-            for moment, name in zip(host[1:], self._moments, strict=True):
-                moment[row] = state["optimiser"][name]
-        self._memory.copy_(self._host, non_blocking=True)
-        self._optimiser.begin([state["optimiser"] for state in states])
-        rollouts = joined([state["rollout"] for state in states])
-        worlds.set_state(rollouts["environment"])
-        log.set_state(rollouts["episodes"])
+        states = [member.get_state() for member in members]
+        self._bring(states)
+        return Rollouts(worlds, [state["rollout"] for state in states])
 
-    def _give_back(self, members: Sequence[Member], worlds: TorchWorlds, log: EpisodeLog) -> None:
+    def _give_back(self, members: Sequence[Member], rollouts: Rollouts) -> None:
         """Leave with every member what it would have come to alone."""
-        self._host.copy_(self._memory)
-        rollouts = parted({"environment": worlds.get_state(), "episodes": log.get_state()}, len(members))
-        rows = zip(
-            members, self._host.numpy().swapaxes(0, 1), self._optimiser.counts(), rollouts, strict=True
-        )
-        for member, (params, *moments), counts, rollout in rows:
-            optimiser = {**counts, **dict(zip(self._moments, moments, strict=True))}
-            member.set_state({"params": params, "optimiser": optimiser, "rollout": rollout, "scaler": {}})
+        own = zip(members, self._brought_back(), rollouts.get_states(), strict=True)
+        for member, state, rollout in own:
+            member.set_state({**state, "rollout": rollout, "scaler": {}})
 
-    @torch.no_grad()
+    def _choose(self, outputs: Tensor, noise: Tensor) -> Tensor:
+        """See `TorchTeam._choose`."""
+        return self._policy.sample(outputs, self._stack.free, noise)
+
     def _act(self, worlds: TorchWorlds, draws: DeviceDraws) -> Experience:
         """Make a rollout with the policies of all members."""
-        settings, system, stack = self._settings, worlds.system, self._stack
-        noise = draws.noise(self._distribution, self._spec.size, settings.num_steps)
-        draws.begin_rollout(settings.num_steps, system.num_drawn)
-        rows = (self._num_members, self._num_envs, system.observation_size)
-        experience: Experience | None = None
-        for t, step_noise in enumerate(noise):
-            seen = worlds.observe()
-            actions = self._policy.sample(stack.act(seen.view(rows)), stack.free, step_noise)
-            actions = actions.flatten(0, 1)
-            experience = experience or worlds.empty(settings.num_steps, actions)
-            experience.observations[t] = seen
-            worlds.step(t, actions, experience, draws)
-        assert experience is not None
+        num_steps = self._settings.num_steps
+        noise = draws.noise(self._distribution, self._spec.size, num_steps)
+        draws.begin_rollout(num_steps, worlds.system.num_drawn)
+        experience = worlds.empty(num_steps)
+        self._play(worlds, draws, noise, experience)
         return experience
 
     @torch.no_grad()
@@ -220,11 +161,6 @@ class TorchOnPolicyTeam(ABC, Generic[Settings]):
             later = advantages[t] = later * passed_on[t] + delta[t]
         advantage = self._by_member(advantages)
         return TorchBatch(observations, actions, log_probability, advantage, advantage + value, value)
-
-    def _by_member(self, rows: Tensor) -> Tensor:
-        """Order by members what is ordered by steps: (T, A * N, ...) to (A, T * N, ...)."""
-        split = rows.view(len(rows), self._num_members, self._num_envs, *rows.shape[2:])
-        return split.transpose(0, 1).reshape(self._num_members, -1, *rows.shape[2:])
 
     def _by_step(self, values: Tensor) -> Tensor:
         """Undo `_by_member` for single numbers."""
@@ -314,36 +250,3 @@ def normalised(advantages: Tensor) -> Tensor:
     centred = advantages - advantages.mean(dim=1, keepdim=True)
     squares = torch.square(centred).sum(dim=1, keepdim=True)
     return centred / (torch.sqrt(squares / max(advantages.shape[1] - 1, 1)) + 1e-8)
-
-
-class Stopwatch:
-    """Adds up the seconds between starts and stops, on CUDA without waiting for the device.
-
-    Parameters
-    ----------
-    device : torch.device
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._is_cuda = device.type == "cuda"
-        self._marks: list[Any] = []
-
-    def start(self) -> None:
-        self._mark()
-
-    def stop(self) -> None:
-        self._mark()
-
-    def seconds(self) -> float:
-        """Return the sum; the device has done what was asked of it."""
-        pairs = zip(self._marks[::2], self._marks[1::2], strict=True)
-        if self._is_cuda:
-            return float(sum(start.elapsed_time(stop) for start, stop in pairs)) / 1e3
-        return float(sum(stop - start for start, stop in pairs))
-
-    def _mark(self) -> None:
-        if self._is_cuda:
-            self._marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
-            self._marks[-1].record()
-        else:
-            self._marks.append(perf_counter())

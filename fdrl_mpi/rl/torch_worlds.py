@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fdrl_mpi.arrays import DoubleArray, State
 from fdrl_mpi.rl.torch_draws import DeviceDraws
+from fdrl_mpi.steps import ActionSpec
 
 Physics = Mapping[str, DoubleArray]
 
@@ -23,6 +24,7 @@ class System(Protocol):
     num_drawn: int
     start_limits: tuple[float, float]
     num_variables: int
+    action_spec: ActionSpec
     columns: Physics
 
     def starts(self, xp: Any, drawn: Any) -> Any: ...
@@ -89,21 +91,37 @@ class TorchWorlds:
         observed: Tensor = self.system.observe(torch, self._physics)
         return observed.T.float()
 
-    def empty(self, steps: int, action: Tensor) -> Experience:
-        """Allocate room for so many steps with actions like this one."""
-        rows, size = (steps, self.system.num_envs), self.system.observation_size
+    def empty(self, steps: int, keeps_following: bool = True) -> Experience:
+        """Allocate room for so many steps.
+
+        Unless `keeps_following`, the true next observations of all steps share one row, which takes as good
+        as no room.
+        """
+        spec, size, rows = (
+            self.system.action_spec,
+            self.system.observation_size,
+            (steps, self.system.num_envs),
+        )
+        is_real = spec.kind == "box"
 
         def room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=self.device)
 
+        following = room((*rows, size) if keeps_following else (1, rows[1], size), torch.float32)
         return Experience(
             room((*rows, size), torch.float32),
-            room((*rows, size), torch.float32),
-            room((steps, *action.shape), action.dtype),
+            following.expand(*rows, size),
+            room((*rows, spec.size), torch.float32) if is_real else room(rows, torch.int64),
             room(rows, torch.float32),
             room(rows, torch.bool),
             room(rows, torch.bool),
         )
+
+    def begin_episodes(self, draws: DeviceDraws) -> None:
+        """Start an episode in every environment."""
+        system = self.system
+        self._physics = system.starts(torch, draws.first_starts(system.num_drawn, system.start_limits))
+        self._episode_steps.zero_()
 
     def step(self, t: int, actions: Tensor, out: Experience, draws: DeviceDraws) -> None:
         """Step all environments, start episodes where one has ended, and write row t."""

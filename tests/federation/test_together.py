@@ -14,7 +14,12 @@ from fdrl_mpi.rl.learner import Budget
 
 IN_TURN = {
     "learner.name = svrpg": {"learner.name": "svrpg"},
-    "learner.name = dqn on the torch engine": {"learner.name": "dqn", "learner.engine": "torch"},
+    "learner.name = svrpg on the torch engine": {"learner.name": "svrpg", "learner.engine": "torch"},
+    "learner.network.module": {
+        "learner.name": "reinforce",
+        "learner.baseline": "none",
+        "learner.network.module": "torch.nn:Linear",
+    },
     "environment.id = RandomMDP": {"environment.id": "RandomMDP", "learner.engine": "torch"},
     "draws in every step": {
         "environment.id": "Acrobot-v1",

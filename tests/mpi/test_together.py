@@ -26,6 +26,15 @@ LEARNERS = {
     "reinforce": {"learner.budget": "4", "learner.batch_episodes": "2"},
     "ppo on torch": {"learner.engine": "torch"},
     "a2c on torch": {"learner.engine": "torch", "learner.budget": "40"},
+    "dqn on torch": {
+        "learner.engine": "torch",
+        "learner.budget": "80",
+        "learner.learning_starts": "40",
+        "learner.batch_size": "16",
+        "learner.buffer_size": "200",
+        "learner.target_every": "50",
+    },
+    "reinforce on torch": {"learner.engine": "torch", "learner.budget": "4", "learner.batch_episodes": "2"},
     "q_learning": {"environment.id": "RandomMDP", "learner.gamma": "0.9", "learner.budget": "100"},
 }
 OF_PPO = ("learner.num_steps", "learner.num_minibatches")

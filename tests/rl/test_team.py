@@ -57,6 +57,38 @@ LEARNERS = {
     "reinforce": SMALL | {"learner.batch_episodes": "4", "learner.budget": "8"},
     "reinforce up to a horizon": SMALL
     | {"learner.batch_episodes": "4", "learner.budget": "8", "learner.horizon": "11"},
+    "reinforce with every option, torch": SMALL
+    | {
+        "learner.batch_episodes": "4",
+        "learner.budget": "8",
+        "learner.baseline": "batch",
+        "learner.mean_over": "episodes",
+        "learner.entropy_coefficient": "0.01",
+        "learner.optimiser": "rmsprop",
+    },
+    "reinforce whole returns, torch": SMALL
+    | {
+        "learner.batch_episodes": "2",
+        "learner.budget": "4",
+        "learner.baseline": "none",
+        "learner.credit": "return",
+        "learner.network.shared": "true",
+    },
+    "reinforce against each episode, torch": SMALL
+    | {
+        "learner.batch_episodes": "4",
+        "learner.budget": "4",
+        "learner.baseline": "episode",
+        "environment.kwargs": "{max_episode_steps = 70}",
+    },
+    "reinforce on Pendulum, torch": SMALL
+    | {
+        "environment.id": "Pendulum-v1",
+        "learner.batch_episodes": "4",
+        "learner.budget": "4",
+        "learner.horizon": "70",
+        "learner.entropy_coefficient": "0.01",
+    },
     "q_learning": TABLE | {"environment.num_envs": "3"},
     "q_learning in one world": TABLE | {"environment.num_envs": "1"},
     "q_learning by sarsa": TABLE | {"environment.num_envs": "2", "learner.method": "sarsa"},
@@ -65,7 +97,10 @@ LEARNERS = {
     "q_learning of what is always played": TABLE
     | {"environment.num_envs": "2", "environment.id": "TwoState", "learner.behaviour": "fixed"},
 }
-for name in ("ppo", "ppo that is cut short", "a2c", "a2c with adam", "ppo on Acrobot"):
+for name in (
+    *("ppo", "ppo that is cut short", "a2c", "a2c with adam", "ppo on Acrobot"),
+    *("dqn", "dqn with every option", "reinforce", "reinforce up to a horizon"),
+):
     LEARNERS[f"{name}, torch"] = LEARNERS[name]
 ROUNDS = 3
 
@@ -121,7 +156,10 @@ def _check_alike(ours: Sequence[TrainStats], theirs: Sequence[TrainStats]) -> No
     """Clipped losses have thresholds, at which rounding decides whether a sample counts."""
     for one, other in zip(ours, theirs, strict=True):
         assert one.means == pytest.approx(other.means, rel=0.02, abs=1e-5)
-        assert replace(one, means={}, rollout_s=0.0) == replace(other, means={}, rollout_s=0.0)
+        episodes = [np.reshape(stats.episodes, (-1, 2)) for stats in (one, other)]
+        np.testing.assert_allclose(*episodes, rtol=1e-5)
+        rest = {"means": {}, "rollout_s": 0.0, "episodes": []}
+        assert replace(one, **rest) == replace(other, **rest)
 
 
 @pytest.mark.parametrize("num_agents", [1, 2, 5])

@@ -46,8 +46,11 @@ def _all_of(draws: CounterDraws | OwnDraws) -> list[torch.Tensor]:
     members = found[0].shape[1]
     every = torch.ones(4 * members, dtype=torch.bool)
     starts = [draws.starts(t, every, (-1.0, 2.0)).view(2, members, 4) for t in range(5)]
-    by_member = [tensor.transpose(0, 1) for tensor in (*found, *starts)]
-    return [*by_member, draws.orders(11), draws.orders(11)]
+    starts += [draws.first_starts(2, (-1.0, 2.0)).view(2, members, 4) for _ in range(2)]
+    draws.begin_batches(6, 3, 2, 5)
+    explored = [draws.explored(slice(t, t + 2), 0.5) for t in (0, 2, 4)]
+    by_member = [tensor.transpose(0, 1) for tensor in (*found, *starts, *explored)]
+    return [*by_member, draws.orders(11), draws.orders(11), draws.places(0, 100), draws.places(1, 200)]
 
 
 @pytest.mark.parametrize("kind", [CounterDraws, OwnDraws])
@@ -59,10 +62,28 @@ def test_what_a_member_draws_depends_on_nobody_else(kind: type[CounterDraws | Ow
             assert torch.equal(ours[place], theirs[0])
 
 
+@pytest.mark.parametrize("kind", [CounterDraws, OwnDraws])
+def test_episodes_of_others_that_last_longer_change_nothing(kind: type[CounterDraws | OwnDraws]) -> None:
+    drawn = []
+    for chunks in (1, 3):
+        draws = kind(_generators([1, 2]), 4, CPU)
+        draws.first_starts(2, (-1.0, 2.0))
+        for chunk in range(chunks):
+            draws.noise(Categorical(3), 3, 5)
+            draws.begin_rollout(5, 2)
+            ended = torch.tensor([chunk == 0] * 4 + [chunk == chunks - 1] * 4)
+            draws.starts(4, ended, (-1.0, 2.0))
+        drawn.append((draws.first_starts(2, (-1.0, 2.0)).view(2, 2, 4), draws.noise(Categorical(3), 3, 5)))
+    for ours, theirs in zip(*drawn, strict=True):
+        assert torch.equal(ours[:, 0], theirs[:, 0])
+
+
 def test_nothing_is_drawn_twice() -> None:
     draws = _draws([1, 2])
-    words = torch.cat([draws._words(purpose, 4000).flatten() for purpose in (0, 1, 0)])
-    assert len(words.unique()) > len(words) - 5, "by chance 0.07 pairs of 24000 words are equal"
+    words = [draws._words(purpose, 4000).flatten() for purpose in (0, 1, 0)]
+    draws.first_starts(1, (0.0, 1.0))
+    words = torch.cat([*words, draws._words(1, 4000).flatten()])
+    assert len(words.unique()) > len(words) - 5, "by chance 0.12 pairs of 32000 words are equal"
 
 
 def _is_like(drawn: torch.Tensor, distribution: Callable[[np.ndarray], np.ndarray]) -> bool:
@@ -97,6 +118,39 @@ def test_orders_are_permutations_and_every_place_is_as_likely() -> None:
     assert torch.equal(orders.sort(dim=1).values, torch.arange(5).expand(4000, 5))
     counts = np.bincount(orders[:, 0].numpy(), minlength=5)
     assert np.square(counts - 800.0).sum() / 800.0 < 18.5, "chi squared, 4 degrees of freedom, 0.1 %"
+
+
+def _is_even(drawn: torch.Tensor, size: int) -> bool:
+    """Compare numbers below `size` with an even spread, by chi squared; one right sample in 1000 fails."""
+    counts = np.bincount(drawn.numpy().ravel(), minlength=size)
+    expected = drawn.numel() / size
+    normal = (np.square(counts - expected).sum() / expected - size + 1) / sqrt(2 * (size - 1))
+    return len(counts) == size and bool(normal < 4.0)
+
+
+@pytest.mark.parametrize("kind", [CounterDraws, OwnDraws])
+def test_exploration_and_places_are_spread_evenly(kind: type[CounterDraws | OwnDraws]) -> None:
+    draws = kind(_generators(range(1, 9)), 4, CPU)
+    draws.begin_batches(400, 3, 2, 1000)
+    explored = draws.explored(slice(0, 400), 0.25)
+    assert explored.shape == (400, 8, 4)
+    is_any = explored >= 0
+    assert abs(float(is_any.float().mean()) - 0.25) < 4.0 * sqrt(0.25 * 0.75 / explored.numel())
+    assert _is_even(explored[is_any], 3)
+    for batch, filled in enumerate((50, 77)):
+        places = draws.places(batch, filled)
+        assert places.shape == (8, 1000)
+        assert _is_even(places, filled)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+@pytest.mark.parametrize("kind", [CounterDraws, OwnDraws])
+def test_a_certain_choice_leaves_nothing_to_chance(
+    kind: type[CounterDraws | OwnDraws], epsilon: float
+) -> None:
+    draws = kind(_generators([1, 2]), 4, CPU)
+    draws.begin_batches(300, 3, 0, 1)
+    assert bool(((draws.explored(slice(0, 300), epsilon) >= 0) == (epsilon == 1.0)).all())
 
 
 @pytest.mark.parametrize("kind", [CounterDraws, OwnDraws])

@@ -62,7 +62,17 @@ class OnTheDevice(Company):
         return self.team_class(self.config.learner, model, worlds, "cpu", CounterDraws)
 
 
-@pytest.mark.parametrize("name", ["ppo that is cut short, torch", "a2c, torch", "ppo on Pendulum, torch"])
+DRAWN_THERE = (
+    "ppo that is cut short, torch",
+    "a2c, torch",
+    "ppo on Pendulum, torch",
+    "dqn, torch",
+    "reinforce, torch",
+    "reinforce against each episode, torch",
+)
+
+
+@pytest.mark.parametrize("name", DRAWN_THERE)
 def test_with_draws_of_the_device_too_a_team_equals_teams_of_one(name: str) -> None:
     ours, theirs = OnTheDevice(name, 3), OnTheDevice(name, 3)
     for round in (1, 2):
