@@ -19,6 +19,7 @@ from fdrl_mpi.rl.network import NetworkShape, mlp_layout
 from fdrl_mpi.rl.rollout import EpisodeLog
 from fdrl_mpi.rl.team import GroupedEnvironment, Worlds, joined, parted
 from fdrl_mpi.rl.torch_draws import CounterDraws, DeviceDraws, OwnDraws
+from fdrl_mpi.rl.torch_network import settle
 from fdrl_mpi.rl.torch_stack import MOMENTS, TorchStack, TorchStackOptimiser
 from fdrl_mpi.rl.torch_worlds import Experience, TorchWorlds
 
@@ -55,8 +56,7 @@ class TorchTeam(ABC):
         draws: type[OwnDraws | CounterDraws] | None,
         models: tuple[str, ...] = ("params",),
     ) -> None:
-        torch.set_num_threads(1)
-        self._spec, self._device = worlds.action_spec, torch.device(device)
+        self._spec, self._device = worlds.action_spec, settle(device)
         self._draws_class = draws or (OwnDraws if self._device.type == "cpu" else CounterDraws)
         self._num_members, self._num_envs = worlds.num_members, worlds.envs_each
         self._models, self._moments = models, MOMENTS[optimiser]

@@ -280,7 +280,7 @@ def torch_mlp(
     shape: NetworkShape, generator: np.random.Generator, device: str, params: FloatVector | None = None
 ) -> TorchNetwork:
     """Make the perceptron of `mlp.MLP`, with the same flat model, on torch."""
-    network = TorchNetwork(mlp_layout(shape), _device(device), params)
+    network = TorchNetwork(mlp_layout(shape), settle(device), params)
     initialise_mlp(shape, network.params, generator)
     towers = shape.num_towers
     _define_layers(network, shape, lambda rows: rows.expand(towers, *rows.shape), lambda rows: rows)
@@ -302,7 +302,7 @@ def torch_cnn(
     ----------
     Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015, methods.
     """
-    network = TorchNetwork(mlp_layout(shape), _device(device), params)
+    network = TorchNetwork(mlp_layout(shape), settle(device), params)
     initialise_mlp(shape, network.params, generator)
     torch.backends.cudnn.deterministic = True
     see, see_actor = _convolve(network, shape, shape.num_towers), _convolve(network, shape, 1)
@@ -405,7 +405,7 @@ def torch_module(
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     if shape.num_free:
         shapes["free"] = (shape.num_free,)
-    network = TorchNetwork(Layout(shapes), _device(device), params)
+    network = TorchNetwork(Layout(shapes), settle(device), params)
     views = network.layout.views(network.params)
     for name, parameter in parameters.items():
         views[name][...] = parameter.detach().numpy()
@@ -460,7 +460,10 @@ def _check_module(module: nn.Module, shape: NetworkShape) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
-    """Settle torch for one rank, and name the device."""
+def settle(name: str) -> torch.device:
+    """Make torch ready for one rank and its device."""
     torch.set_num_threads(1)
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else events, and a context of their own, would be on the first one
+    return device
