@@ -14,6 +14,7 @@ from fdrl_mpi.problem import Problem
 from fdrl_mpi.rl.hyperparameters import OwnConfig, ReinforceConfig
 from fdrl_mpi.topology.ring import check_ring_degree
 
+MOST_AGENTS_PER_RANK = 10_000
 LAUNCH = "mpirun -n 17 python -m fdrl_mpi.train"
 
 
@@ -65,6 +66,12 @@ def _agents(config: Config, num_hosting: int) -> Iterator[Problem]:
             f"agents = {agents} with agents_per_rank = {config.agents_per_rank}",
             "both say how many agents there are",
             "leave out one of them",
+        )
+    if agents > MOST_AGENTS_PER_RANK * num_hosting:
+        yield Problem(
+            f"agents = {agents} on {num_hosting} ranks",
+            f"a rank hosts {MOST_AGENTS_PER_RANK} agents at most",
+            f"start {-(-agents // MOST_AGENTS_PER_RANK) + 1} ranks, spares not counted, or more",
         )
     if agents < num_hosting:
         yield Problem(

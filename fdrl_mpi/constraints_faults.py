@@ -23,18 +23,20 @@ def check_faults(config: Config, world_size: int, environ: Mapping[str, str]) ->
         Variables of the launcher.
     """
     if config.faults.mode == "abort":
-        return [*_injected(environ), *_without_survival(config)]
+        return [*_injected(environ, world_size), *_without_survival(config)]
     return [
-        *_injected(environ),
+        *_injected(environ, world_size),
         *check_launch(environ),
         *_spares(config, world_size),
         *_method(config),
     ]
 
 
-def _injected(environ: Mapping[str, str]) -> Iterator[Problem]:
+def _injected(environ: Mapping[str, str], world_size: int) -> Iterator[Problem]:
     try:
-        parse_faults(environ.get(VARIABLE, ""))
+        faults = parse_faults(environ.get(VARIABLE, ""))
+        if strangers := sorted({fault.rank for fault in faults if fault.rank >= world_size}):
+            raise ValueError(f"rank {', '.join(map(str, strangers))} in a job of {world_size} ranks")
     except ValueError as error:
         yield Problem(
             f"the environment variable {VARIABLE}",
@@ -59,7 +61,7 @@ def _without_survival(config: Config) -> Iterator[Problem]:
 
 
 def _spares(config: Config, world_size: int) -> Iterator[Problem]:
-    if 1 < world_size < config.faults.spares + 2:
+    if config.faults.spares and world_size < config.faults.spares + 2:
         yield Problem(
             f"faults.spares = {config.faults.spares} in a job of {world_size} ranks",
             "a root and at least one rank with agents are needed besides",

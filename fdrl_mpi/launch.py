@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -68,8 +69,8 @@ def parse(words: Sequence[str]) -> Options:
     while rest and rest[0] in ("--ranks", "--by", "--until-done", "--requeue", "--no-report"):
         match rest.pop(0):
             case "--ranks":
-                if not rest or not rest[0].isdigit():
-                    raise ValueError("--ranks needs a number, such as 17")
+                if not rest or not rest[0].isdigit() or int(rest[0]) < 1:
+                    raise ValueError("--ranks needs a number from 1 on, such as 17")
                 options = replace(options, ranks=int(rest.pop(0)))
             case "--by":
                 if not rest or rest[0] not in LAUNCHERS:
@@ -104,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     while options.until_done and job.may_start_again(status) and fruitless < FRUITLESS_STARTS:
         fruitless = 0 if job.round > furthest else fruitless + 1
         furthest = max(furthest, job.round)
-        print(f"the run ended with status {status} after round {job.round}; starting again", flush=True)
+        where = f"after round {job.round}" if job.round >= 0 else "without a checkpoint"
+        print(f"the run ended with status {status} {where}; starting again", flush=True)
         status = job.run()
     if options.requeue and status == RESUMABLE:
         refusal = requeue(os.environ)
@@ -150,7 +152,7 @@ class Job:
     directory : Path or None
         Of the run, once it has one.
     round : int
-        The last one done when the job ended; -1 if it left no verdict.
+        The last one done when the job ended; without a verdict that of the newest checkpoint, -1 if none.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -173,6 +175,7 @@ class Job:
             status = self._wait(Path(run_file.name))
             verdict = self._verdict(Path(run_file.name))
         if verdict is None:
+            self.round = self._newest_checkpoint()
             is_due = self.directory is not None or ("--with-ft" in self._words and not self._is_dry)
             return status or (FAILED if is_due else 0)
         self.round = verdict.round
@@ -185,14 +188,23 @@ class Job:
     def _wait(self, run_file: Path) -> int:
         process, decided_s = self._process, 0.0
         assert process is not None
+        most = 0
         while process.poll() is None:
             time.sleep(LOOK_EVERY_S)
-            verdict = self._verdict(run_file)
-            if verdict is None or verdict.outcome == "minority":  # others may go on
-                continue
-            decided_s = decided_s or time.monotonic()
-            if time.monotonic() - decided_s > ORPHAN_S:
+            verdict, states = self._verdict(run_file), _states(_children(process.pid))
+            most = max(most, len(states))
+            if verdict is None:  # mpirun ends all ranks with the first, unless it was told not to
+                is_over = self.directory is None and len(states) < most
+            elif verdict.outcome == "minority":  # others may go on
+                is_over = bool(states) and not set(states) - set("Tt")
+            else:
+                is_over = True
+            decided_s = (decided_s or time.monotonic()) if is_over else 0.0
+            if decided_s and time.monotonic() - decided_s > ORPHAN_S:
+                if verdict is None:
+                    print("a rank has ended before the run had begun; ending the others", file=sys.stderr)
                 _end(process.pid)
+                process.wait()
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
     def _verdict(self, run_file: Path) -> Verdict | None:
@@ -206,6 +218,13 @@ class Job:
         except ValueError:
             return None
 
+    def _newest_checkpoint(self) -> int:
+        if self.directory is None:
+            return -1
+        from fdrl_mpi.record.checkpoint import CheckpointStore  # h5py, which a run that goes well needs not
+
+        return max(CheckpointStore(self.directory, keep=1).rounds(), default=-1)
+
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
         if self._process is not None and self._process.poll() is None:
@@ -213,16 +232,40 @@ class Job:
 
 
 def _end(mpirun: int) -> None:
-    """End what is left of a job: the processes that mpirun has started, and mpirun."""
-    try:
-        ranks = Path(f"/proc/{mpirun}/task/{mpirun}/children").read_text().split()
-    except OSError:
-        ranks = []
-    for pid in [*map(int, ranks), mpirun]:
-        try:
+    """End what is left of a job, mpirun and what it has started, and remove their shared memory."""
+    ranks = _children(mpirun)
+    segments = {path for pid in ranks for path in _segments(pid)}
+    for pid in [*ranks, mpirun]:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    for path in segments:
+        path.unlink(missing_ok=True)
+
+
+def _children(pid: int) -> list[int]:
+    """List the processes that a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _states(pids: Sequence[int]) -> list[str]:
+    """List the letters of the states of processes that have not ended."""
+    states = []
+    for pid in pids:
+        with suppress(OSError):
+            states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return [state for state in states if state not in "ZX"]
+
+
+def _segments(pid: int) -> Iterator[Path]:
+    """List MPI's files in shared memory that a process uses."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            name = line.partition("/dev/shm/sm_segment.")[2]
+            if name:
+                yield Path(f"/dev/shm/sm_segment.{name.removesuffix(' (deleted)')}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from math import inf
 
@@ -13,8 +14,9 @@ FAILED, REFUSED, RESUMABLE = 1, 2, 85
 LEFT = 130
 """Exit status of a command that watched a run and was left before the run had ended, as after Ctrl-C."""
 
-EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority": RESUMABLE}
-"""Exit status by the outcome in the verdict."""
+EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority": FAILED}
+"""Exit status by the outcome in the verdict. Nothing tells whether too few ranks are left because of the
+machine or of the program, so a queue must not start a minority again by itself."""
 
 RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
 """Where the launcher wants to read the path of the run directory."""
@@ -76,6 +78,12 @@ def usable_cores() -> int:
         return max(cores, len(os.sched_getaffinity(os.getppid())))
     except OSError:
         return cores
+
+
+def end_after(limit_s: float) -> None:
+    """Let the system end this process after a time, whatever holds it up; 0: not any more."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
 
 
 def positive_seconds(text: str) -> float:

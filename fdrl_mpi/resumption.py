@@ -114,7 +114,7 @@ def _mismatches(directory: RunDirectory, config: Config, num_agents: int) -> lis
             Problem(
                 f"the run in {directory.path} has {agents} agents, this job {num_agents}",
                 "agents keep their worlds and optimisers for the whole run",
-                f"start with agents = {agents} on at most {agents + 1} ranks, or choose another run.name",
+                _on_how_many(agents, config.faults.spares),
             )
         )
     if rounds and rounds[-1] > config.rounds:
@@ -126,3 +126,10 @@ def _mismatches(directory: RunDirectory, config: Config, num_agents: int) -> lis
             )
         )
     return problems
+
+
+def _on_how_many(agents: int, num_spares: int) -> str:
+    """Say how to start so many agents."""
+    if num_spares:  # each rank hosts as many
+        return f"start {agents + 1 + num_spares} ranks with agents_per_rank = 1, or choose another run.name"
+    return f"start with agents = {agents} on at most {agents + 1} ranks, or choose another run.name"

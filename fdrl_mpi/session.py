@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fdrl_mpi.build import Builder, Rank
 from fdrl_mpi.build_agent import draw_worlds, learner_class
@@ -34,7 +34,7 @@ from fdrl_mpi.record.verdict import Verdict
 from fdrl_mpi.recording import open_record
 from fdrl_mpi.resumption import Beginning, beginning, run_directory
 from fdrl_mpi.rl.denormals import flush_denormals
-from fdrl_mpi.survival import Survivor
+from fdrl_mpi.survival import Failure, Survivor
 
 LOG = logging.getLogger(__name__)
 
@@ -99,6 +99,9 @@ class Session:
             self._survivor = Survivor(self._config, self._crew, self._directory, self._injector, interrupt)
         self._take_directory()
         saved = self._restore()
+        self._earlier = self._failures_before(saved.round)
+        if self._survivor is not None:
+            self._survivor.failures = [Failure.read(failure) for failure in self._earlier]
         self._write_configuration()
         run = None
         try:
@@ -169,6 +172,16 @@ class Session:
             self._directory.owner.stand_for(self._crew.job, self._crew.view.number, world.is_root)
         _on_all_ranks(world, prepare if world.is_root else _nothing)
 
+    def _failures_before(self, round: int) -> list[dict[str, Any]]:
+        """Read, for every rank, what an earlier start has survived up to where this one goes on."""
+        failures: list[dict[str, Any]] = []
+        with suppress(ValueError):
+            if self._world.is_root:
+                failures = Verdict.read(self._directory.verdict).failures
+        kept = [failure for failure in failures if failure["round"] <= round]
+        earlier: list[dict[str, Any]] = self._world.from_root(kept)
+        return earlier
+
     def _write_configuration(self) -> None:
         """Make the directory that of this run, whose state is known to be whole."""
 
@@ -217,28 +230,41 @@ class Session:
 
     def _conclude(self, end: End) -> int:
         """Write the verdict and say how the run ended; return the exit status."""
-        return conclude(self._config, self._world, self._directory, self._survivor, end)
+        return conclude(self._config, self._world, self._directory, self._survivor, end, self._earlier)
 
     def _leave(self, reason: Minority | TakenOver, round: int) -> int:
         """End on a rank that cannot go on; the others may, and these are their files."""
-        world = self._survivor.world if self._survivor is not None else None
-        return leave(self._config, world or self._world, self._directory, reason, round)
+        return leave(self._config, self._world, self._directory, self._survivor, reason, round)
 
 
 def leave(
-    config: Config, world: World, directory: RunDirectory, reason: Minority | TakenOver, round: int
+    config: Config,
+    world: World,
+    directory: RunDirectory,
+    survivor: "Survivor | None",
+    reason: Minority | TakenOver,
+    round: int,
 ) -> int:
     """End on a rank that cannot go on, and say so on the root where no verdict is; return the exit status."""
+    world = survivor.world or world if survivor is not None else world
     with suppress(OSError, TakenOver):
         if world.is_root and not directory.verdict.exists():
-            directory.write_verdict(Verdict("minority", round, config.rounds, str(reason), None, 0.0))
+            verdict = Verdict("minority", round, config.rounds, str(reason), None, 0.0)
+            if survivor is not None:
+                verdict = _with_history(verdict, directory, survivor.told())
+            directory.write_verdict(verdict)
     directory.unlock()
     LOG.error("rank %d ends: %s", world.rank, reason)
     return EXIT_STATUS["minority"]
 
 
 def conclude(
-    config: Config, world: World, directory: RunDirectory, survivor: "Survivor | None", end: End
+    config: Config,
+    world: World,
+    directory: RunDirectory,
+    survivor: "Survivor | None",
+    end: End,
+    failures: Sequence[dict[str, Any]] = (),
 ) -> int:
     """Write the verdict and say how the run ended, on the root; return the exit status.
 
@@ -253,11 +279,12 @@ def conclude(
         return status
     mean = None if end.returns is None else float(end.returns.mean())
     exact = dict(end.exact)
-    verdict = Verdict(end.outcome, end.round, config.rounds, end.reason, mean, end.wall_s, exact)
+    verdict = Verdict(
+        end.outcome, end.round, config.rounds, end.reason, mean, end.wall_s, exact, list(failures)
+    )
     if survivor is not None:
-        verdict = replace(verdict, failures=survivor.conclude(status))
-        with suppress(ValueError):  # there is no record of a run whose disk was full from its first round on
-            verdict = replace(verdict, took_part=took_part(read_metrics(directory.metrics)))
+        survivor.dismiss(status)
+        verdict = _with_history(verdict, directory, survivor.told())
     try:
         directory.write_verdict(verdict)
     except OSError as error:
@@ -277,6 +304,14 @@ def conclude(
     return status
 
 
+def _with_history(verdict: Verdict, directory: RunDirectory, failures: list[dict[str, Any]]) -> Verdict:
+    """Add what was survived, and who took part."""
+    verdict = replace(verdict, failures=failures)
+    with suppress(ValueError):  # there is no record of a run whose disk was full from its first round on
+        verdict = replace(verdict, took_part=took_part(read_metrics(directory.metrics)))
+    return verdict
+
+
 def stand_by(config: Config, crew: Crew, interrupt: Interrupt) -> int:
     """Be a spare of a run until it ends; return its exit status."""
     flush_denormals()
@@ -292,7 +327,7 @@ def stand_by(config: Config, crew: Crew, interrupt: Interrupt) -> int:
         return conclude(config, survivor.world, directory, survivor, end)
     except (Minority, TakenOver) as reason:
         if survivor.world is not None:
-            return leave(config, survivor.world, directory, reason, survivor.round)
+            return leave(config, survivor.world, directory, survivor, reason, survivor.round)
         LOG.error("rank %d ends: %s", crew.rank, reason)
         return EXIT_STATUS["minority"]
 

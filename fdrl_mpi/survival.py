@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -67,6 +67,12 @@ class Failure:
     replaced_agents: dict[int, int]
     root: int
     recovery_s: float
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Self:
+        """Take one back from a verdict, where numbers that are keys have become text."""
+        agents = {int(agent): round for agent, round in told["replaced_agents"].items()}
+        return cls(**{**told, "replaced_agents": agents})
 
 
 def _knows_server(run: SynchronousRun) -> bool:
@@ -453,7 +459,10 @@ class Survivor:
             failure.recovery_s,
         )
 
-    def conclude(self, status: int) -> list[dict[str, Any]]:
-        """Let those that stand by go; return the failures for the verdict."""
+    def dismiss(self, status: int) -> None:
+        """Let those that stand by go."""
         self._crew.dismiss(status)
+
+    def told(self) -> list[dict[str, Any]]:
+        """Return the failures for the verdict."""
         return [asdict(failure) for failure in self.failures]

@@ -13,11 +13,14 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, read, to_toml
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.process import FAILED, REFUSED, is_launched, launched_rank, prepare_process
+from fdrl_mpi.process import FAILED, REFUSED, end_after, is_launched, launched_rank, prepare_process
 from fdrl_mpi.starting import start_mpi
 
 LEAVE_S = 5.0
 """How long a rank waits in MPI for others that may be dead."""
+START_S = 180.0
+"""From the start of MPI until ranks watch each other. Told to bear failures, MPI itself waits without end for
+a rank that dies while all start; and a slow file system takes minutes to load libraries."""
 
 if TYPE_CHECKING:
     from fdrl_mpi.comm.crew import Crew
@@ -47,11 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Interrupt) -> NoReturn:
     """Start MPI, do the session, and leave with all ranks; a failure of this rank ends all of them."""
+    is_surviving = config.faults.mode == "survive"
+    if is_surviving:
+        end_after(START_S)
     world = start_mpi(config.agents_per_rank, config.agents)
     if problems := _agreed(world, config, problems):
         _print_problems(problems)
         world.leave(REFUSED)
-    is_surviving = config.faults.mode == "survive"
     try:
         status = _session(config, world, is_dry, interrupt)
     except BaseException:  # also what a user's code ends a process with: no other rank may wait for this one
@@ -100,9 +105,12 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     from fdrl_mpi.logs import log_to_terminal
 
     log_to_terminal(world.rank, world.host, config.log.level)
-    if config.faults.mode != "survive" or check_faults(config, world.size, os.environ):
+    is_alone = world.size == 1  # which is refused in due course
+    if config.faults.mode != "survive" or is_alone or check_faults(config, world.size, os.environ):
+        end_after(0.0)
         return _begun(config, world, None, is_dry, interrupt)
     crew = _crew(config, world)
+    end_after(0.0)
     try:
         return _begun(config, world, crew, is_dry, interrupt)
     finally:

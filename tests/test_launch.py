@@ -13,6 +13,7 @@ import pytest
 from fdrl_mpi.batch_system import TOGETHER
 from fdrl_mpi.launch import Job, Options, command, main, parse
 from fdrl_mpi.launch_flags import FLAGS
+from fdrl_mpi.record.checkpoint import CheckpointStore
 
 VERDICT = {"round": 7, "rounds": 9, "reason": "x", "final_evaluation_return": None, "wall_s": 1.0}
 
@@ -38,6 +39,8 @@ def test_own_options_come_first_and_the_rest_is_for_training():
     assert parse(["--by", "srun", "--requeue"]) == Options(launcher="srun", requeue=True)
     with pytest.raises(ValueError, match="number"):
         parse(["--ranks", "many"])
+    with pytest.raises(ValueError, match="from 1 on"):
+        parse(["--ranks", "0"])
     with pytest.raises(ValueError, match="mpirun, srun, flux"):
         parse(["--by", "ssh"])
 
@@ -69,7 +72,7 @@ def test_srun_offers_pmix_unless_the_site_says_otherwise():
 
 @pytest.mark.parametrize(
     ("outcome", "mpirun_status", "status"),
-    [("finished", 1, 0), ("finished", 0, 0), ("stopped", 0, 85), ("failed", 0, 1), ("minority", 0, 85)],
+    [("finished", 1, 0), ("finished", 0, 0), ("stopped", 0, 85), ("failed", 0, 1), ("minority", 0, 1)],
 )
 def test_the_verdict_decides_and_not_mpirun(tmp_path, outcome, mpirun_status, status):
     job = Job(_script(tmp_path, f"begin(); verdict({outcome!r}); sys.exit({mpirun_status})"))
@@ -95,6 +98,52 @@ def test_ranks_that_go_on_beside_a_minority_are_not_orphans(tmp_path, monkeypatc
         Job(_script(tmp_path, "begin(); verdict('minority'); time.sleep(1.5); verdict('finished')")).run()
         == 0
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("begin(); start(stop=True); verdict('minority'); time.sleep(1000)", 1),
+        ("a, b = start(), start(); time.sleep(0.5); a.kill(); a.wait(); time.sleep(1000)", 137),
+    ],
+    ids=["stopped beside a minority", "waiting for one that died at the start"],
+)
+def test_ranks_that_would_stay_for_ever_are_ended(tmp_path, monkeypatch, body, status):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.5)
+    helper = (
+        "def start(stop=False):\n    import subprocess\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        "    (run.parent / 'pids').open('a').write(f'{child.pid} ')\n"
+        "    if stop:\n        child.send_signal(signal.SIGSTOP)\n    return child\n"
+    )
+    assert Job(_script(tmp_path, helper + body)).run() == status
+    for pid in (tmp_path / "pids").read_text().split():
+        stat = Path(f"/proc/{pid}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_what_ranks_that_are_ended_share_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
+    segment = Path(f"/dev/shm/sm_segment.{tmp_path.name}.0")
+    program = (
+        "import mmap, time; file = open(PATH, 'w+b'); file.truncate(4096); "
+        "kept = mmap.mmap(file.fileno(), 4096); time.sleep(1000)"
+    ).replace("PATH", repr(str(segment)))
+    body = (
+        f"import subprocess; subprocess.Popen([sys.executable, '-c', {program!r}]); time.sleep(0.7)\n"
+        "begin(); verdict('finished'); time.sleep(1000)"
+    )
+    assert Job(_script(tmp_path, body)).run() == 0
+    assert not segment.exists()
+
+
+def test_without_a_verdict_the_newest_checkpoint_tells_how_far_a_run_has_come(tmp_path):
+    store = CheckpointStore(tmp_path / "run", keep=3)
+    store.prepare(6)
+    store.commit(6, {"global.h5": store.write(6, 0, {})}, {})
+    job = Job(_script(tmp_path, "begin(); os.kill(os.getpid(), signal.SIGKILL)"))
+    assert job.run() == 137
+    assert job.round == 6
 
 
 def test_a_verdict_of_an_earlier_start_does_not_count(tmp_path):

@@ -21,7 +21,9 @@ MAY_IMPORT = {
     "train": (
         "command_line comm config config_file constraints_faults federation.interrupt logs session starting"
     ),
-    "launch": "batch_system command_line config config_file launch_flags record.verdict starting",
+    "launch": (
+        "batch_system command_line config config_file launch_flags record.checkpoint record.verdict starting"
+    ),
     "starting": "comm",
     "evaluate": "config_file cross_evaluation rl.denormals trained_run",
     "report": "record reporting",

@@ -11,6 +11,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from fdrl_mpi.comm.leftovers import clear_away
 from fdrl_mpi.comm.pulse import Pulse, is_over
 from fdrl_mpi.comm.waiting_clock import WaitingClock
 
@@ -227,7 +228,10 @@ class Post:
 
     def clear_away(self, rank: int) -> None:
         """Remove what a dead process of this host has left in shared memory: MPI does not."""
-        if self._segment and self._is_near(rank) and rank != self.rank:
+        if not self._is_near(rank) or rank == self.rank:
+            return
+        clear_away(self._processes[rank][1])
+        if self._segment:
             with suppress(OSError):
                 Path(f"{self._segment}.{rank}").unlink(missing_ok=True)
 

@@ -5,15 +5,15 @@ import os
 import tempfile
 from collections.abc import Sequence
 
+from fdrl_mpi.comm.leftovers import FOLDER, prefix
 from fdrl_mpi.comm.requests import Communicator
-
-FOLDER = "/dev/shm"
 
 
 class SharedMemory:
     """Zeroed memory that every rank of a node has mapped; no file is left of it, even after a ``kill -9``.
 
-    It is a file in /dev/shm that is unlinked as soon as all have opened it. No MPI window: those do not
+    It is a file in /dev/shm that is unlinked as soon as all have opened it; should its maker be killed before
+    that, its name tells whose it was. No MPI window: those do not
     survive the death of a rank. Each rank reserves the pages it will write most, so that they lie close to
     its cores.
 
@@ -37,7 +37,7 @@ class SharedMemory:
         is_leader = node.Get_rank() == 0
         try:
             if is_leader:
-                file, path = tempfile.mkstemp(prefix="fdrl_mpi_", dir=FOLDER)
+                file, path = tempfile.mkstemp(prefix=prefix(os.getpid()), dir=FOLDER)
                 os.truncate(file, num_bytes)
         except OSError as error:
             trouble = str(error)

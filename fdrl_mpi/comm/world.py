@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.requests import Communicator, wait_all, wait_patiently
+from fdrl_mpi.process import end_after
 from fdrl_mpi.topology.placement import Placement
 
 ABORT_S = 30.0
@@ -228,7 +229,7 @@ class World:
         """End every rank of the job at once, and this one if MPI does not within `ABORT_S`."""
         sys.stdout.flush()
         sys.stderr.flush()
-        _end_after(ABORT_S)
+        end_after(ABORT_S)
         self.comm.Abort(status)
         raise SystemExit(status)  # mpi4py does not tell that Abort never returns
 
@@ -250,17 +251,11 @@ class World:
             How long to wait for the others, some of which may be dead; 0: for ever.
         """
         if limit_s:
-            _end_after(limit_s)
+            end_after(limit_s)
         MPI.Finalize()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-def _end_after(limit_s: float) -> None:
-    """Let the system end this process after a time, whatever MPI does."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
 
 
 def open_world(agents_per_rank: int = 1, num_agents: int = 0) -> World:

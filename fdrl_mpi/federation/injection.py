@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from threading import Timer
 
 import numpy as np
@@ -77,6 +78,8 @@ def parse_faults(text: str) -> list[Fault]:
         pairs = re.findall(r"(\w+)=([^,\s]+)", part)
         try:
             values = dict(pairs)
+            if len(values) < len(pairs):
+                raise ValueError("a name that stands there twice")
             fault = Fault(
                 int(values.pop("rank")),
                 int(values.pop("round")),
@@ -95,6 +98,10 @@ def parse_faults(text: str) -> list[Fault]:
             raise ValueError(
                 f"{VARIABLE}: {part!r}: corrupt needs one of the phases {', '.join(CORRUPTIBLE)}"
             )
+        if not 0.0 <= fault.delay_s < inf or min(fault.rank, fault.round) < 0:
+            raise ValueError(f"{VARIABLE}: {part!r}: rank, round and delay_s are at least 0, and finite")
+        if fault.action == "sleep" and not fault.delay_s:
+            raise ValueError(f"{VARIABLE}: {part!r}: sleep needs delay_s, the seconds it lasts")
         faults.append(fault)
     return faults
 

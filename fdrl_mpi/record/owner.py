@@ -70,7 +70,8 @@ class Owner:
         if job == self._job and view > self._view:
             raise TakenOver(f"{self.path.parent} belongs to view {view} of the run, not to {self._view}")
         if job != self._job and (self._is_root or self._was_ours):
-            raise TakenOver(f"{self.path.parent} is that of another job now: {job or 'unknown'}")
+            whose = f"is that of another job now: {job}" if job else "is gone, or nobody's any more"
+            raise TakenOver(f"{self.path.parent} {whose}")
         self._was_ours = job == self._job
         if self._is_root and view < self._view:
             self.claim()

@@ -17,8 +17,8 @@ class Verdict:
     Attributes
     ----------
     outcome : "finished", "stopped", "failed" or "minority"
-        All rounds done; ended early on purpose, and can be resumed; ended by an error; too few ranks
-        were left to go on, and can be resumed.
+        All rounds done; ended early on purpose, its state saved; ended by an error; too few ranks were left
+        to go on. All but the first go on from the newest checkpoint.
     round, rounds : int
         The last round done, and how many were wanted.
     reason : str
@@ -30,7 +30,8 @@ class Verdict:
     exact : dict
         Means of the last round's exact measures, by variable; empty where learners only sample.
     failures : list of dict
-        What the run has survived: round, phase, who was lost or came back, seconds until it went on.
+        What the run has survived, summed over restarts: round, phase, who was lost or came back, seconds
+        until it went on.
     took_part : list of dict
         Ranges of rounds, first and last, with the ids of the agents whose updates are in their models.
     """

@@ -96,6 +96,14 @@ def test_too_few_that_are_left_stop_by_themselves(tmp_path):
     assert ending.verdict["round"] == 3
 
 
+def test_a_minority_tells_what_it_had_survived(tmp_path):
+    faults = "rank=3,round=2,phase=train,action=kill;"
+    faults += ";".join(f"rank={rank},round=5,phase=exchange,action=kill" for rank in (1, 2, 4))
+    ending = play(tmp_path, faults, faults__spares="0", faults__silence_s="3", comm__collective="tree")
+    assert ending.verdict["outcome"] == "minority", ending
+    assert [failure["lost_ranks"] for failure in ending.verdict["failures"]] == [[3]]
+
+
 def test_a_run_that_lost_agents_goes_on_with_all_of_them_when_it_is_started_again(tmp_path):
     """Agent 2 with what it had saved, agent 4 afresh: it was lost before the first checkpoint."""
     faults = "rank=4,round=2,phase=train,action=kill;rank=2,round=6,phase=train,action=kill"
@@ -105,6 +113,8 @@ def test_a_run_that_lost_agents_goes_on_with_all_of_them_when_it_is_started_agai
     assert again.verdict["outcome"] == "finished", again
     assert again.verdict["took_part"][-1] == {"first": 9, "last": 10, "agents": [1, 2, 3, 4, 5]}
     assert again.rounds == list(range(1, ROUNDS + 3))
+    assert len(first.verdict["failures"]) == 2
+    assert again.verdict["failures"] == first.verdict["failures"], "they are summed over restarts"
 
 
 def test_a_root_that_dies_in_the_first_round_is_replaced(tmp_path):

@@ -23,6 +23,11 @@ def test_faults_are_read_from_text():
         "rank=3,round=5,phase=exchange,action=hug",
         "rank=3,round=5,phase=exchange,action=kill,mood=bad",
         "rank=3,round=5,phase=exchange,action=corrupt",
+        "rank=3,rank=4,round=5,phase=exchange,action=kill",
+        "rank=-3,round=5,phase=exchange,action=kill",
+        "rank=3,round=5,phase=exchange,action=kill,delay_s=-1",
+        "rank=3,round=5,phase=exchange,action=kill,delay_s=nan",
+        "rank=3,round=5,phase=exchange,action=sleep",
     ],
 )
 def test_what_makes_no_sense_is_refused(text):
