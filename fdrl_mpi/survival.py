@@ -183,13 +183,14 @@ class Survivor:
                 break
             except Lost as again:
                 lost = again
+        lost_ranks = sorted(set(old.members) - set(view.members))
         self.failures.append(
             Failure(
                 round=(self._newest_round if start is None else start.round) + 1,
                 phase=phase,
                 noticed_utc=noticed.isoformat(timespec="milliseconds"),
-                reason=reason,
-                lost_ranks=sorted(set(old.members) - set(view.members)),
+                reason="; ".join([reason, *self._crew.last_words_of(lost_ranks)]),
+                lost_ranks=lost_ranks,
                 lost_agents=sorted(set(old.agents) - set(view.agents)),
                 returned_agents=sorted(set(view.agents) - set(old.agents) - self._replaced.keys()),
                 replaced_agents={a: round for a, round in self._replaced.items() if a in view.agents},

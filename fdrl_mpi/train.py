@@ -113,6 +113,9 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     end_after(0.0)
     try:
         return _begun(config, world, crew, is_dry, interrupt)
+    except BaseException as error:
+        crew.say_last(f"{type(error).__name__}: {error}")
+        raise
     finally:
         crew.close()
 

@@ -3,12 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mpi4py import MPI
 
 from fdrl_mpi.comm.membership import Change, Minority
-from fdrl_mpi.comm.post import GOODBYE, JOIN, MIRROR, Letter, Lost, Post
+from fdrl_mpi.comm.post import GOODBYE, JOIN, LAST_WORDS, MIRROR, Letter, Lost, Post
 from fdrl_mpi.comm.watched import CONTEXTS, WatchedComm
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.process import RESUMABLE
@@ -17,6 +18,7 @@ from fdrl_mpi.topology.view import View, first_view
 __all__ = ["Crew", "Lost", "Minority"]
 
 PAUSE_S = 1e-3
+MOST_LAST_WORDS = 500
 ROOT_EVERY_S = 0.5
 """How often a spare looks after the root, which is believed to be stopped if it is so twice."""
 
@@ -203,6 +205,20 @@ class Crew:
             if self.post.is_stopped(rank):
                 self.post.end(rank)
         self._clear_away(others)
+
+    def say_last(self, why: str) -> None:
+        """Tell all others why this rank is about to end; whether they hear it is not waited for."""
+        with suppress(Exception):  # what counts is what has happened before
+            everyone = range(self.post.size)
+            self.post.send(Letter(LAST_WORDS, self.view.number, {"why": why[:MOST_LAST_WORDS]}), everyone)
+            self.post.collect()
+            time.sleep(10 * PAUSE_S)
+            self.post.collect()
+
+    def last_words_of(self, ranks: Iterable[int]) -> list[str]:
+        """List what ranks that have failed said last, each with its rank."""
+        said = self.post.last_words
+        return [f"rank {rank}: {said[rank]}" for rank in ranks if rank in said]
 
     def close(self) -> None:
         """Leave the others: MPI is about to end."""

@@ -16,9 +16,9 @@ from fdrl_mpi.comm.pulse import Pulse, is_over
 from fdrl_mpi.comm.waiting_clock import WaitingClock
 
 ALARM, CALL, VOTE, VIEW, JOIN = "alarm", "call", "vote", "view", "join"
-MIRROR, GOODBYE = "mirror", "goodbye"
+MIRROR, GOODBYE, LAST_WORDS = "mirror", "goodbye", "last words"
 """Kinds of letters. The first five change the view, see `membership`; the root's state goes to its mirror;
-a run that is over says so to those that stand by."""
+a run that is over says so to those that stand by; a rank that fails says why."""
 
 LOOK_EVERY_S = 0.2
 """How often a rank that waits asks the operating system about processes of its host."""
@@ -103,6 +103,7 @@ class Post:
         self._pulse = Pulse(comm, PULSE_SHARE * silence_s) if len(set(self.hosts)) > 1 else None
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
+        self.last_words: dict[int, str] = {}
         self.open: list[Any] = []
         self.on_message: Callable[[], None] = lambda: None
         self._segment = _own_segment(self.rank)
@@ -159,7 +160,10 @@ class Post:
                 continue
             if is_whole:
                 kind, number, body = json.loads(text)
-                self.letters.append(Letter(kind, number, body, sender))
+                if kind == LAST_WORDS:
+                    self.last_words[sender] = str(body["why"])
+                else:
+                    self.letters.append(Letter(kind, number, body, sender))
             else:
                 unread.add(sender)
                 waiting.append((request, text, sender))

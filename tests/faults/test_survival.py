@@ -47,6 +47,7 @@ def test_a_rank_whose_program_fails_is_lost_alone(tmp_path):
     ending = play(tmp_path, "rank=2,round=4,phase=train,action=raise")
     assert ending.is_right, ending
     assert "InjectedError" in ending.output
+    assert "rank 2: InjectedError" in ending.verdict["failures"][0]["reason"]
     assert ending.verdict["took_part"][-1]["agents"] == [1, 3, 4, 5]
 
 
