@@ -7,7 +7,7 @@ from time import time
 
 import numpy as np
 
-from fdrl_mpi.arrays import DoubleArray
+from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.collective import Traffic
 from fdrl_mpi.federation.evaluation import Evaluated
 from fdrl_mpi.federation.round import Contribution, Outcome
@@ -114,7 +114,7 @@ def root_row(
         "root_received_messages": traffic.received_messages,
         "total_weight": outcome.total_weight,
         "refused": outcome.total_weight > 0.0 and not outcome.is_taken,
-        "model_norm": sqrt(float(np.dot(params, params))) if has_global_model else nan,
+        "model_norm": _norm(params) if has_global_model else nan,
         "consensus_distance": sqrt(float(np.square(agents["distance_to_mean"]).mean())),
         "round_s": round_s,
         "end_wall_s": wall_s,
@@ -132,3 +132,9 @@ def exact_means(agents: Mapping[str, DoubleArray]) -> dict[str, float]:
 def named_columns(agent_rows: DoubleArray) -> dict[str, DoubleArray]:
     """Name the columns of the agents' rows, shape (K, n): one array of shape (K,) each."""
     return {name: agent_rows[:, column] for column, name in enumerate(AGENT_VARIABLES)}
+
+
+def _norm(params: FloatVector) -> float:
+    """Compute an L2 norm; infinite where its square is beyond float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sqrt(float(np.dot(params, params)))
