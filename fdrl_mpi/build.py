@@ -48,7 +48,7 @@ from fdrl_mpi.federation.together import Together
 from fdrl_mpi.federation.validation import Validation
 from fdrl_mpi.federation.wire import Company, Wire
 from fdrl_mpi.rl.device import check_memory, choose_device, cuda_devices
-from fdrl_mpi.rl.hyperparameters import ReinforceConfig, SVRPGConfig, pooled
+from fdrl_mpi.rl.hyperparameters import QLearningConfig, ReinforceConfig, SVRPGConfig, pooled
 from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.svrpg import SVRPG
@@ -135,6 +135,12 @@ class Builder:
         self._together, self._trains = self._choose_together(some, model)
         if self._together is None:
             self._alone = self._engine, self._device
+        if self._together is None and self._engine == "torch" and isinstance(config.learner, QLearningConfig):
+            reason = self._trains or "; a rank has one agent"
+            raise ValueError(
+                "learner.engine = torch with learner.name = q_learning is for tables of several agents, "
+                f"learnt together{reason}; set learner.engine = numpy"
+            )
 
     def build(self) -> Rank:
         """Make the rest; every rank calls it."""

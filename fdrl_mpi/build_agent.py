@@ -158,7 +158,7 @@ def make_learner(
 def engine_of(learner: LearnerConfig, device: str) -> str:
     """Name the engine a learner computes with."""
     if not isinstance(learner, NetworkLearnerConfig):
-        return "numpy"
+        return str(getattr(learner, "engine", "numpy"))
     return choose_engine(learner.engine, device, is_plain(learner))
 
 

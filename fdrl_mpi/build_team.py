@@ -24,6 +24,7 @@ TEAMS = {
         "a2c": "fdrl_mpi.rl.torch_team:TorchA2CTeam",
         "dqn": "fdrl_mpi.rl.torch_team_dqn:TorchDQNTeam",
         "reinforce": "fdrl_mpi.rl.torch_team_reinforce:TorchReinforceTeam",
+        "q_learning": "fdrl_mpi.rl.torch_team_q_learning:TorchQLearningTeam",
     },
 }
 """By engine and learner."""
@@ -54,13 +55,19 @@ def why_in_turn(
     objective = config.objective
     if config.algorithm not in TEAMS[engine]:
         return f"learner.name = {config.algorithm} on the {engine} engine"
-    if not hasattr(environment, "reseed_groups" if engine == "numpy" else "advance"):
+    on_torch = "tables" if config.algorithm == "q_learning" else "advance"
+    if not hasattr(environment, "reseed_groups" if engine == "numpy" else on_torch):
         return f"environment.id = {config.environment.id}"
-    if engine == "torch" and make_environment(config.environment, worlds).is_noisy:  # type: ignore[attr-defined]
+    if engine == "torch" and on_torch == "advance" and _is_noisy(config, worlds):
         return "what the environment draws in every step"
     if objective.proximal or objective.kl_coefficient or wire.company != "nothing" or wire.kind == "gradient":
         return "what each agent minimises, or hands in, is bound to its optimiser"
     return _team_class(config, engine).objection(config.learner, model, config.environment.num_envs)
+
+
+def _is_noisy(config: Config, worlds: Sequence[Context]) -> bool:
+    """Whether some agent's environment draws in every step."""
+    return bool(getattr(make_environment(config.environment, worlds), "is_noisy", False))
 
 
 def make_together(

@@ -183,6 +183,12 @@ def _own(config: Config, learner: OwnConfig) -> Iterator[Problem]:
 
 
 def _engine(learner: LearnerConfig) -> Iterator[Problem]:
+    if isinstance(learner, QLearningConfig) and learner.device == "cuda" and learner.engine == "numpy":
+        yield Problem(
+            'learner.engine = "numpy" with learner.device = "cuda"',
+            "the numpy engine computes on the CPU",
+            'set learner.engine to "torch", or learner.device to "cpu"',
+        )
     if not isinstance(learner, NetworkLearnerConfig):
         return
     if learner.engine == "numpy" and learner.device == "cuda":

@@ -45,6 +45,7 @@ def test_lone_tasks_of_a_slurm_step_are_refused_with_the_command_to_use() -> Non
         ([("learner.num_minibatches", "3")], "learner.num_minibatches = 3", "divisor of 1024"),
         ([("mode", "centralised"), ("participation.fraction", "0.5")], "participation.fraction = 0.5", "1.0"),
         ([("learner.engine", "numpy"), ("learner.device", "cuda")], 'learner.device = "cuda"', '"torch"'),
+        ([("learner.name", "q_learning"), ("learner.device", "cuda")], 'learner.device = "cuda"', '"torch"'),
         ([("learner.engine", "numpy"), ("learner.network.module", "a:B")], '"a:B"', '"torch"'),
         ([("learner.engine", "numpy"), CONVOLUTIONS], "[[16, 3, 1]]", '"torch"'),
         ([("learner.network.module", "a:B"), CONVOLUTIONS], "[[16, 3, 1]]", "into the module"),

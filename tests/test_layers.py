@@ -88,7 +88,8 @@ LIBRARIES = {
     "mpi4py": "comm",
     "torch": (
         "rl.torch_draws rl.torch_members rl.torch_network rl.torch_policy rl.torch_replay rl.torch_stack "
-        "rl.torch_team rl.torch_team_dqn rl.torch_team_reinforce rl.torch_worlds export"
+        "rl.torch_table_draws rl.torch_team rl.torch_team_dqn rl.torch_team_q_learning "
+        "rl.torch_team_reinforce rl.torch_worlds export"
     ),
     "h5py": "record",
     "cryptography": "privacy comm.handshake",

@@ -147,6 +147,22 @@ class FiniteMDP:
         self.states[:] = self.final_states
         return self._end_episodes(terminated, truncated)
 
+    def tables(self) -> tuple[DoubleArray, DoubleArray, FloatVector, BoolVector]:
+        """Give what a step looks up.
+
+        Returns
+        -------
+        successors : float64 array, shape (D S A, W)
+            `cumulative_rows` of the kernels.
+        starts : float64 array, shape (W,)
+            The same of the start distribution.
+        rewards : float32 array, shape (S A,)
+        terminal : bool array, shape (S,)
+        """
+        nowhere = np.zeros(self.num_states, np.bool_)
+        terminal = nowhere if self._terminal is None else self._terminal
+        return self._cumulative, self._start_cumulative, self._rewards, terminal
+
     def get_state(self) -> State:
         """See `VectorEnv.get_state`."""
         return {"states": self.states.copy(), "episode_steps": self._episode_steps.copy()}

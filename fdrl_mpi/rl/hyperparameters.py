@@ -257,6 +257,10 @@ class QLearningConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_learning"
     epsilon_start: Annotated[Fraction, about("share of random actions in the beginning")] = 1.0
     epsilon_end: Annotated[Fraction, about("share of random actions in the end")] = 0.05
     epsilon_steps: Annotated[Count, about("steps in which the share falls", "steps")] = 10_000
+    engine: Annotated[
+        Literal["numpy", "torch"], about("torch: the agents of a rank learn together on learner.device")
+    ] = "numpy"
+    device: Annotated[Literal["cpu", "cuda"], about("of the torch engine")] = "cpu"
 
 
 class TDConfig(LearnerConfig, frozen=True, kw_only=True, tag="td"):

@@ -24,6 +24,12 @@ LEARNERS = {
         "learner.federate_target": "true",
     },
     "reinforce": {"learner.budget": "4", "learner.batch_episodes": "2"},
+    "q_learning on torch": {
+        "learner.engine": "torch",
+        "environment.id": "RandomMDP",
+        "learner.gamma": "0.9",
+        "learner.budget": "100",
+    },
     "ppo on torch": {"learner.engine": "torch"},
     "a2c on torch": {"learner.engine": "torch", "learner.budget": "40"},
     "dqn on torch": {

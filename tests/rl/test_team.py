@@ -100,6 +100,7 @@ LEARNERS = {
 for name in (
     *("ppo", "ppo that is cut short", "a2c", "a2c with adam", "ppo on Acrobot"),
     *("dqn", "dqn with every option", "reinforce", "reinforce up to a horizon"),
+    *(learner for learner in LEARNERS if learner.startswith("q_learning")),
 ):
     LEARNERS[f"{name}, torch"] = LEARNERS[name]
 ROUNDS = 3

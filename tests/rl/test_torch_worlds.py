@@ -10,8 +10,10 @@ from test_team import Company
 
 from fdrl_mpi.build_agent import ENVIRONMENTS, make_environment, make_model
 from fdrl_mpi.envs.classic_control import ClassicControl, Numpy
+from fdrl_mpi.envs.finite_mdp import optimal_action_values
 from fdrl_mpi.rl.team import Team, Worlds
 from fdrl_mpi.rl.torch_draws import CounterDraws
+from fdrl_mpi.rl.torch_table_draws import CounterTableDraws
 
 SYSTEMS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0")
 N = 200
@@ -59,7 +61,8 @@ class OnTheDevice(Company):
         one = make_environment(self.config.environment, [{}] * self.config.environment.num_envs)
         model = make_model(self.config.learner, self.config.seed, one, "numpy", "cpu")
         worlds = Worlds(one, size, one.num_envs)
-        return self.team_class(self.config.learner, model, worlds, "cpu", CounterDraws)
+        draws = CounterTableDraws if self.config.algorithm == "q_learning" else CounterDraws
+        return self.team_class(self.config.learner, model, worlds, "cpu", draws)
 
 
 DRAWN_THERE = (
@@ -69,6 +72,8 @@ DRAWN_THERE = (
     "dqn, torch",
     "reinforce, torch",
     "reinforce against each episode, torch",
+    "q_learning, torch",
+    "q_learning by sarsa, torch",
 )
 
 
@@ -84,6 +89,20 @@ def test_with_draws_of_the_device_too_a_team_equals_teams_of_one(name: str) -> N
         for path, leaf in mine.items():
             np.testing.assert_allclose(leaf, its[path], rtol=1e-4, atol=1e-5, err_msg=path)
     assert not np.array_equal(ours.learners[0].params, ours.learners[1].params)
+
+
+def test_draws_of_the_device_bring_tables_as_near_to_the_optimal_one() -> None:
+    ours, theirs = OnTheDevice("q_learning, torch", 4), OnTheDevice("q_learning, torch", 4)
+    for round in range(1, 31):
+        ours.together(round, range(4))
+        theirs.in_turn(round, range(4))
+    process, gamma = make_environment(ours.config.environment, [{}]), ours.config.learner.gamma
+    optimal = optimal_action_values(process.kernels[0], process.rewards_table, gamma).ravel()
+    errors = [
+        np.mean([np.abs(optimal - learner.params) for learner in one.learners]) for one in (ours, theirs)
+    ]
+    assert max(errors) < 0.9 * np.abs(optimal).mean()
+    assert errors[0] == pytest.approx(errors[1], rel=0.05)
 
 
 def test_draws_of_the_device_teach_as_well() -> None:
