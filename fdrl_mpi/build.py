@@ -29,6 +29,7 @@ from fdrl_mpi.build_agent import (
     make_environment,
     make_learner,
     make_model,
+    wanted_device,
 )
 from fdrl_mpi.build_collective import make_collective
 from fdrl_mpi.build_rule import make_rule
@@ -118,7 +119,7 @@ class Builder:
     ) -> None:
         self._config, self._world, self._known = config, world, participants or {}
         self._worlds = draw_worlds(config, world.num_enrolled)
-        self._device = choose_device(getattr(config.learner, "device", "cpu"), world.local_rank)
+        self._device = choose_device(wanted_device(config.learner), world.local_rank)
         self._engine = engine_of(config.learner, self._device)
         self._environments = {
             agent: self._environment(contexts)

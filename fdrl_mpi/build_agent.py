@@ -15,7 +15,7 @@ from fdrl_mpi.envs.vector import VectorEnv
 from fdrl_mpi.own_class import check_members, construct, import_class
 from fdrl_mpi.problem import UNLIKE, did_you_mean
 from fdrl_mpi.rl.device import choose_engine
-from fdrl_mpi.rl.hyperparameters import LearnerConfig, NetworkLearnerConfig, OwnConfig
+from fdrl_mpi.rl.hyperparameters import LearnerConfig, NetworkLearnerConfig, OwnConfig, QLearningConfig
 from fdrl_mpi.rl.learner import Learner
 from fdrl_mpi.rl.mlp import MLP
 from fdrl_mpi.rl.model import Model, NetworkFactory
@@ -158,8 +158,20 @@ def make_learner(
 def engine_of(learner: LearnerConfig, device: str) -> str:
     """Name the engine a learner computes with."""
     if not isinstance(learner, NetworkLearnerConfig):
-        return str(getattr(learner, "engine", "numpy"))
+        return "torch" if _is_on_torch(learner) else "numpy"
     return choose_engine(learner.engine, device, is_plain(learner))
+
+
+def wanted_device(learner: LearnerConfig) -> str:
+    """Name the device that a learner is to have, for `choose_device`."""
+    if isinstance(learner, NetworkLearnerConfig) or _is_on_torch(learner):
+        return str(learner.device)  # type: ignore[attr-defined]
+    return "cpu"
+
+
+def _is_on_torch(learner: LearnerConfig) -> bool:
+    """Whether tables are to be learnt by torch."""
+    return isinstance(learner, QLearningConfig) and learner.engine == "torch"
 
 
 def is_plain(learner: LearnerConfig) -> bool:

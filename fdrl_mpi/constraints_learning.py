@@ -183,9 +183,9 @@ def _own(config: Config, learner: OwnConfig) -> Iterator[Problem]:
 
 
 def _engine(learner: LearnerConfig) -> Iterator[Problem]:
-    if isinstance(learner, QLearningConfig) and learner.device == "cuda" and learner.engine == "numpy":
+    if isinstance(learner, QLearningConfig) and learner.device == "cuda" and learner.engine != "torch":
         yield Problem(
-            'learner.engine = "numpy" with learner.device = "cuda"',
+            f'learner.engine = "{learner.engine}" with learner.device = "cuda"',
             "the numpy engine computes on the CPU",
             'set learner.engine to "torch", or learner.device to "cpu"',
         )

@@ -258,9 +258,12 @@ class QLearningConfig(LearnerConfig, frozen=True, kw_only=True, tag="q_learning"
     epsilon_end: Annotated[Fraction, about("share of random actions in the end")] = 0.05
     epsilon_steps: Annotated[Count, about("steps in which the share falls", "steps")] = 10_000
     engine: Annotated[
-        Literal["numpy", "torch"], about("torch: the agents of a rank learn together on learner.device")
-    ] = "numpy"
-    device: Annotated[Literal["cpu", "cuda"], about("of the torch engine")] = "cpu"
+        Literal["auto", "numpy", "torch"],
+        about("torch: the agents of a rank learn together on learner.device; auto: numpy"),
+    ] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], about("of the torch engine; auto: CUDA when present")
+    ] = "auto"
 
 
 class TDConfig(LearnerConfig, frozen=True, kw_only=True, tag="td"):
