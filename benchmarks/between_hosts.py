@@ -5,7 +5,8 @@
 The hosts are network namespaces of this machine (root and iproute2 are needed), so their ranks share its
 cores. *Record* is what the run's record says has crossed in a round; *wire* is what the hosts' interfaces
 have sent in the whole run, MPI's headers, meetings and start included, over its rounds. The *limit* is one
-model into the root's host and one out of it at the link's rate; the ratio is the exchange over that.
+model into the root's host and one out of it at the link's rate; the ratio is the exchange over that, of the
+agent that waits longest: a root has sent as soon as the system has taken it.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def _row(num_hosts: int, ranks: int, rate: str, collective: str, rounds: int) ->
         wire_bytes = _sent_bytes(names)
         metrics = read_metrics(Path(folder) / "runs/cartpole/metrics.h5")
     d = metrics.attributes["num_parameters"]
-    exchange_ms = 1e3 * float(np.median(metrics.values["root_exchange_s"][1:-1]))
+    exchange_ms = 1e3 * float(np.median(np.nanmax(metrics.values["exchange_s"], axis=1)[1:-1]))
     limit_ms = 1e3 * 2 * 32 * d / (float(rate[:-4]) * BITS_PER_S[rate[-4:]])
     return {
         "rate": rate,
