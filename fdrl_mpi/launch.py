@@ -157,6 +157,7 @@ class Job:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words, self._is_dry = list(words), "--dry-run" in words
+        self._num_ranks = int(words[words.index("-n") + 1]) if "-n" in words else 1
         self._signals = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.directory: Path | None = None
@@ -191,12 +192,12 @@ class Job:
         most = 0
         while process.poll() is None:
             time.sleep(LOOK_EVERY_S)
-            verdict, states = self._verdict(run_file), _states(_children(process.pid))
+            verdict, states = self._verdict(run_file), _states(_ranks(process.pid))
             most = max(most, len(states))
             if verdict is None:  # mpirun ends all ranks with the first, unless it was told not to
                 is_over = self.directory is None and len(states) < most
-            elif verdict.outcome == "minority":  # others may go on
-                is_over = bool(states) and not set(states) - set("Tt")
+            elif verdict.outcome == "minority":  # others may go on, on other hosts unseen
+                is_over = bool(states) and most >= self._num_ranks and not set(states) - set("Tt")
             else:
                 is_over = True
             decided_s = (decided_s or time.monotonic()) if is_over else 0.0
@@ -248,6 +249,16 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _ranks(mpirun: int) -> list[int]:
+    """List the ranks of a job on this host; what starts them on others is not one, and may end at once."""
+    ranks = []
+    for pid in _children(mpirun):
+        with suppress(OSError):
+            program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+            ranks += [pid] if program == sys.executable.encode() else []
+    return ranks
 
 
 def _states(pids: Sequence[int]) -> list[str]:

@@ -122,6 +122,25 @@ def test_ranks_that_would_stay_for_ever_are_ended(tmp_path, monkeypatch, body, s
         assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+def test_what_starts_ranks_on_other_hosts_may_end_before_the_run_has_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.2)
+    body = (
+        "import subprocess; subprocess.Popen(['sleep', '0.5']); time.sleep(1.5)\nbegin(); verdict('finished')"
+    )
+    assert Job(_script(tmp_path, body)).run() == 0
+
+
+def test_ranks_that_are_stopped_here_beside_a_minority_do_not_end_those_of_other_hosts(tmp_path, monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.2)
+    body = (
+        "import subprocess; begin()\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        "child.send_signal(signal.SIGSTOP); verdict('minority'); time.sleep(1.5)\n"
+        "child.kill(); verdict('finished')"
+    )
+    assert Job([*_script(tmp_path, body), "-n", "5"]).run() == 0
+
+
 def test_what_ranks_that_are_ended_share_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
     segment = Path(f"/dev/shm/sm_segment.{tmp_path.name}.0")
