@@ -54,6 +54,8 @@ from fdrl_mpi.rl.model import Model, PolicyModel, shared_columns
 from fdrl_mpi.rl.objective import LocalObjective
 from fdrl_mpi.rl.svrpg import SVRPG
 
+MODEL_COPIES = 8
+"""Of an agent alone on a device: parameters, gradient, moments, a target, temporaries."""
 SERVERS: dict[str, Callable[[UpdateKind, Any], ServerOptimizer]] = {
     "average": lambda kind, own: Average(kind, own.lr),
     "momentum": lambda kind, own: Momentum(kind, own.lr, own.beta),
@@ -134,6 +136,7 @@ class Builder:
         self.wire = make_wire(config, model)
         self._travels = describe_wire(self.wire, model)
         self._together, self._trains = self._choose_together(some, model)
+        self._trains += self._check_memory(some, model)
         if self._together is None:
             self._alone = self._engine, self._device
         if self._together is None and self._engine == "torch" and isinstance(config.learner, QLearningConfig):
@@ -175,19 +178,24 @@ class Builder:
         if reason := why_in_turn(config, self._worlds, self.wire, engine, environment, model):
             return None, f"; agents of a rank train in turn ({reason})"
         together = make_together(config, self._worlds, environment, model, engine, device)
-        return together, f"; agents of a rank train together{self._check_memory(environment, model)}"
+        return together, "; agents of a rank train together"
 
     def _check_memory(self, environment: VectorEnv, model: Model) -> str:
-        """Compare what teams need on a CUDA device with what it has; say how much that is."""
+        """Compare what the ranks of a CUDA device need there with what it has; say how much that is."""
         world, device = self._world, self._device
-        if self._engine == "numpy" or device == "cpu" or world.is_root:
+        if self._engine == "numpy" or device == "cpu":
             return ""
-        needed = team_bytes(self._config, environment, model, world.placement.agents_per_rank)
+        agents, is_team = world.placement.agents_per_rank, self._together is not None
+        needed = (
+            team_bytes(self._config, environment, model, agents)
+            if is_team
+            else agents * MODEL_COPIES * model.params.nbytes
+        )
         node, num_devices = world.nodes[world.rank], len(cuda_devices())
-        first = 1 if node == 0 else 0  # the root computes nothing there
+        first = int(is_team and node == 0)  # beside teams the root computes nothing there
         turns = [local % num_devices for local in range(first, world.nodes.count(node))]
         check_memory(device, turns.count(world.local_rank % num_devices), needed)
-        return f", with about {needed / 1e9:.2g} GB on {device}"
+        return f", with about {needed / 1e9:.2g} GB a rank on {device}"
 
     def _participants(self, rows: FloatMatrix) -> dict[int, Participant]:
         """Make this rank's agents; those that are known get new rows."""

@@ -78,8 +78,10 @@ class Acrobot(ClassicControl):
         rounded = xp.asarray(drawn, dtype=xp.float32)  # as gymnasium rounds its first state
         return xp.asarray(rounded, dtype=xp.float64)
 
-    def _draw_noise(self) -> DoubleArray:
+    def _draw_noise(self) -> DoubleArray | float:
         """Draw a number from -1 to 1 for each environment; groups without noise draw nothing."""
+        if not self._is_noisy:
+            return 0.0
         if not self._generators:
             return self._generator.uniform(-1.0, 1.0, self.num_envs)
         noise = np.zeros((len(self._generators), self.num_envs // len(self._generators)))

@@ -136,9 +136,8 @@ class ClassicControl(ABC):
 
     def step(self, actions: NDArray[Any], out: StepBuffers) -> None:
         """See `VectorEnv.step`."""
-        noise = self._draw_noise() if self.is_noisy else 0.0
         self._physics, out.rewards[:], out.terminated[:] = self.advance(
-            Numpy, self.columns, self._physics, actions, noise
+            Numpy, self.columns, self._physics, actions, self._draw_noise()
         )
         out.final_observations[:] = self.observe(Numpy, self._physics).T
         out.observation_items[:] = out.final_items
@@ -179,9 +178,9 @@ class ClassicControl(ABC):
         starts: DoubleArray = self.starts(Numpy, drawn.T).T
         return starts
 
-    def _draw_noise(self) -> DoubleArray:
-        """Draw the noise of one step, shape (n,), where `is_noisy`."""
-        raise NotImplementedError
+    def _draw_noise(self) -> DoubleArray | float:
+        """Draw the noise of one step, shape (n,); 0.0 where there is none."""
+        return 0.0
 
     def _starts_of(self, finished: IntVector) -> DoubleArray:
         """Draw a first state for each of these environments, from its own group's generator if it has one."""

@@ -17,6 +17,7 @@ from fdrl_mpi.rl.table import TableModel
 from fdrl_mpi.rl.team import GroupedEnvironment, Member, Worlds, joined, parted
 from fdrl_mpi.rl.torch_network import settle
 from fdrl_mpi.rl.torch_table_draws import CounterTableDraws, OwnTableDraws, TableDraws
+from fdrl_mpi.rl.torch_worlds import host_copy
 
 
 class Process(Protocol):
@@ -61,7 +62,7 @@ class TorchProcess:
 
     def get_state(self) -> State:
         """Return the state of the environments in host memory."""
-        return {"states": _host(self.states), "episode_steps": _host(self._episode_steps)}
+        return {"states": host_copy(self.states), "episode_steps": host_copy(self._episode_steps)}
 
     def step(self, actions: Tensor, draws: TableDraws) -> tuple[Tensor, Tensor, Tensor]:
         """Step all environments; return rewards and the flags of terminated and truncated episodes."""
@@ -140,7 +141,7 @@ class TorchQLearningTeam:
         draws = self._draws_class(generators, self._num_envs, self._num_actions, self._device)
         num_steps = budgets[0].work // self._num_envs
         rewards, done = self._learn(process, environment, draws, num_steps, budgets[0].lr)
-        for env, total, length in log.add_numbered(_host(rewards), _host(done)):
+        for env, total, length in log.add_numbered(host_copy(rewards), host_copy(done)):
             all_stats[env // self._num_envs].episodes.append((total, length))
         for stats in all_stats:
             stats.gradient_steps, stats.env_steps = num_steps, num_steps * self._num_envs
@@ -164,7 +165,7 @@ class TorchQLearningTeam:
 
     def _give_back(self, members: Sequence[QLearning], process: TorchProcess, log: EpisodeLog) -> None:
         """Leave with every member what it would have come to alone."""
-        tables = _host(self._params).reshape(len(members), -1)
+        tables = host_copy(self._params).reshape(len(members), -1)
         state = {"environment": process.get_state(), "episodes": log.get_state()}
         for member, params, own in zip(members, tables, parted(state, len(members)), strict=True):
             member.set_state({"params": params, "states": own, "steps": self._steps})
@@ -234,8 +235,3 @@ class TorchQLearningTeam:
         share = 1.0 - (1.0 - lr) ** visits
         mean = sums / visits.clamp(min=1.0)
         self._params += (share * (mean - self._params)).float()
-
-
-def _host(tensor: Tensor) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = tensor.cpu().numpy()
-    return array.copy()

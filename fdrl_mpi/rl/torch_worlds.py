@@ -84,7 +84,7 @@ class TorchWorlds:
 
     def get_state(self) -> State:
         """Return the state of the environments in host memory."""
-        return {"physics": _host(self._physics), "episode_steps": _host(self._episode_steps)}
+        return {"physics": host_copy(self._physics), "episode_steps": host_copy(self._episode_steps)}
 
     def observe(self) -> Tensor:
         """Compute what is seen now, shape (A * N, observation_size), float32."""
@@ -139,6 +139,7 @@ class TorchWorlds:
         self._episode_steps = torch.where(done, 0, self._episode_steps)
 
 
-def _host(tensor: Tensor) -> np.ndarray[Any, Any]:
+def host_copy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Copy a tensor to host memory."""
     array: np.ndarray[Any, Any] = tensor.cpu().numpy()
     return array.copy()
