@@ -100,7 +100,8 @@ def make_together(
         made: GroupedEnvironment = make_environment(config.environment, contexts)  # type: ignore[assignment]
         return made
 
-    return Together(make_team, environment_of, TEAM_SIZE if device == "cpu" else DEVICE_TEAM_SIZE)
+    sizes = (2, TEAM_SIZE) if device == "cpu" else (1, DEVICE_TEAM_SIZE)
+    return Together(make_team, environment_of, *sizes)
 
 
 def team_bytes(config: Config, environment: VectorEnv, model: Model, num_members: int) -> int:

@@ -83,11 +83,11 @@ def _agents(config: Config, num_hosting: int) -> Iterator[Problem]:
     if agents % num_hosting == 0:
         return
     near = f"{agents - agents % num_hosting} or {agents - agents % num_hosting + num_hosting}"
-    for what, why in (
-        ('comm.collective = "gossip"', "neighbours exchange as many models as they send"),
-        ('faults.mode = "survive"', "ranks take each other's places"),
+    for refuses, what, why in (
+        (config.comm.collective == "gossip", 'comm.collective = "gossip"', "neighbours exchange equal parts"),
+        (config.faults.mode == "survive", 'faults.mode = "survive"', "ranks take each other's places"),
     ):
-        if f'"{config.comm.collective}"' in what or f'"{config.faults.mode}"' in what:
+        if refuses:
             yield Problem(
                 f"agents = {agents} on {num_hosting} ranks with {what}",
                 f"{why}, so each must host as many agents as any other",

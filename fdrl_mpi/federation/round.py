@@ -207,7 +207,7 @@ def _train(
 ) -> None:
     """Let some agents train, and keep what they bring; of the time each gets its share."""
     started, started_cpu = perf_counter(), process_time()
-    if parts.together is None or len(squad) == 1:
+    if parts.together is None:
         all_stats = [parts.participants[agent].train(published[agent], budgets[agent]) for agent in squad]
     else:
         all_stats = parts.together.train(squad, parts.participants, published, budgets)

@@ -28,17 +28,19 @@ class Together:
         Maps a number of members to a team of that size.
     make_environment : callable
         Maps the ids of a squad to the environments of all its agents.
-    team_size : int
-        Most agents of a team.
+    fewest, most : int
+        Agents of a team; fewer train alone. Where a team draws as its members would alone, one agent is none.
     """
 
     def __init__(
         self,
         make_team: Callable[[int], Team],
         make_environment: Callable[[Squad], GroupedEnvironment],
-        team_size: int,
+        fewest: int,
+        most: int,
     ) -> None:
-        self._make_team, self._make_environment, self._team_size = make_team, make_environment, team_size
+        self._make_team, self._make_environment = make_team, make_environment
+        self._fewest, self._most = fewest, most
         self._teams: dict[int, Team] = {}
         self._environments: dict[Squad, GroupedEnvironment] = {}
 
@@ -48,7 +50,7 @@ class Together:
         for agent, budget in budgets.items():
             member: Member = participants[agent].learner  # type: ignore[assignment]
             alike.setdefault((budget.work, budget.lr, member.stage), []).append(agent)
-        squads = [squad for agents in alike.values() for squad in _cut(agents, self._team_size)]
+        squads = [squad for agents in alike.values() for squad in _cut(agents, self._most)]
         self._environments = {
             squad: self._environments[squad] for squad in squads if squad in self._environments
         }
@@ -62,6 +64,8 @@ class Together:
         budgets: Mapping[int, Budget],
     ) -> list[TrainStats]:
         """Let every agent of a squad learn from what was published, and write what travels into its row."""
+        if len(squad) < self._fewest:
+            return [participants[agent].train(published[agent], budgets[agent]) for agent in squad]
         for agent in squad:
             participants[agent].begin(published[agent])
         members: list[Member] = [participants[agent].learner for agent in squad]  # type: ignore[misc]

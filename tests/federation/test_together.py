@@ -67,7 +67,7 @@ def _crews(budgets: dict[int, Budget], stages: dict[int, int]) -> list[tuple[int
     participants = {agent: scripted(whole(3))[0] for agent in budgets}
     for agent, participant in participants.items():
         participant.learner = Staged(stages.get(agent, 0))
-    return Together(lambda size: None, lambda squad: None, TEAM_SIZE).squads(participants, budgets)
+    return Together(lambda size: None, lambda squad: None, 2, TEAM_SIZE).squads(participants, budgets)
 
 
 def test_a_crew_has_the_same_to_do() -> None:
@@ -79,6 +79,24 @@ def test_many_agents_make_several_crews_of_equal_size() -> None:
     squads = _crews(dict.fromkeys(range(1, 2 * TEAM_SIZE + 2), BUDGET), {})
     assert [len(squad) for squad in squads] == [43, 43, 43]
     assert [agent for squad in squads for agent in squad] == list(range(1, 2 * TEAM_SIZE + 2))
+
+
+@pytest.mark.parametrize(("fewest", "sizes"), [(1, [1]), (2, [])])
+def test_one_agent_is_a_team_only_where_a_team_draws_otherwise(fewest: int, sizes: list[int]) -> None:
+    made = []
+
+    class Team:
+        def __init__(self, size: int) -> None:
+            made.append(size)
+
+        def train(self, members, budgets, environment):
+            return [member.train(budget) for member, budget in zip(members, budgets, strict=True)]
+
+    participant, *_ = scripted(whole(3))
+    together = Together(Team, lambda squad: None, fewest, TEAM_SIZE)
+    [stats] = together.train((1,), {1: participant}, {1: np.zeros(3, np.float32)}, {1: BUDGET})
+    assert made == sizes
+    assert stats.episodes == [(1.0, 1.0)]
 
 
 def test_a_team_is_made_of_any_environment_with_the_same_spaces() -> None:
