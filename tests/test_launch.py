@@ -117,9 +117,17 @@ def test_ranks_that_would_stay_for_ever_are_ended(tmp_path, monkeypatch, body, s
         "    if stop:\n        child.send_signal(signal.SIGSTOP)\n    return child\n"
     )
     assert Job(_script(tmp_path, helper + body)).run() == status
-    for pid in (tmp_path / "pids").read_text().split():
-        stat = Path(f"/proc/{pid}/stat")
-        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    deadline = time.monotonic() + 10.0  # what is killed takes a moment to die
+    while any(map(_is_alive, (tmp_path / "pids").read_text().split())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_what_starts_ranks_on_other_hosts_may_end_before_the_run_has_begun(tmp_path, monkeypatch):

@@ -211,7 +211,7 @@ def test_nobody_is_given_up_for_a_slow_disk(job, tmp_path):
 
 def test_nobody_is_given_up_for_a_long_evaluation(job):
     settings = {"faults.silence_s": "0.7", "rounds": "4", "evaluation.every": "4", "checkpoint.every": "4"}
-    run = job(MODES["survive"] | settings | {"evaluation.episodes": "14000"})
+    run = job(MODES["survive"] | settings | {"evaluation.episodes": "42000"})
     assert run.end() == 0, run.output
     assert run.verdict["failures"] == []
     seconds = read_metrics(run.run / "metrics.h5").values["checkpoint_s"][-1]
