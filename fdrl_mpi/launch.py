@@ -159,13 +159,14 @@ class Job:
         self._words, self._is_dry = list(words), "--dry-run" in words
         self._num_ranks = int(words[words.index("-n") + 1]) if "-n" in words else 1
         self._signals = 0
+        self._told_status: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.directory: Path | None = None
         self.round = -1
 
     def run(self) -> int:
         """Run to the end; return the status by the run's verdict, or mpirun's where there is none."""
-        self.directory, self.round = None, -1
+        self.directory, self.round, self._told_status = None, -1, None
         with tempfile.NamedTemporaryFile(prefix="fdrl_mpi_run_") as run_file:
             environ = os.environ | launcher_variables(os.environ) | {RUN_FILE_VARIABLE: run_file.name}
             self._process = subprocess.Popen(
@@ -202,16 +203,20 @@ class Job:
                 is_over = True
             decided_s = (decided_s or time.monotonic()) if is_over else 0.0
             if decided_s and time.monotonic() - decided_s > ORPHAN_S:
-                if verdict is None:
+                if verdict is None and states:
                     print("a rank has ended before the run had begun; ending the others", file=sys.stderr)
                 _end(process.pid)
                 process.wait()
+                if not states and self._told_status is not None:  # all have ended: mpirun itself stood still
+                    return self._told_status
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
     def _verdict(self, run_file: Path) -> Verdict | None:
         """Read the verdict of this run; None before there is one."""
-        if text := run_file.read_text().strip():
-            self.directory = Path(text)
+        facts = dict(line.partition(" ")[::2] for line in run_file.read_text(encoding="utf-8").splitlines())
+        if "run" in facts:
+            self.directory = Path(facts["run"])
+        self._told_status = int(facts["status"]) if "status" in facts else None
         if self.directory is None or not (self.directory / "verdict.json").exists():
             return None
         try:

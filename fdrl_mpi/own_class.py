@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, isclass, signature
 from pathlib import Path
@@ -51,6 +53,19 @@ def import_module(module_name: str) -> ModuleType:
         raise ValueError(
             f"cannot import {module_name}: {error}. It is looked for in {here} and on Python's path"
         ) from error
+
+
+def place_of(error: BaseException) -> str:
+    """Say where in a user's code an error was raised, in brackets; empty if nowhere in it.
+
+    That is all which belongs neither to this package nor to Python and its libraries.
+    """
+    libraries = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parent)]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)  # of what is compiled or frozen there is none
+        if file.is_file() and not any(file.is_relative_to(library) for library in libraries):
+            return f" ({file}:{frame.lineno}, in {frame.name})"
+    return ""
 
 
 def construct(

@@ -19,10 +19,14 @@ EXIT_STATUS = {"finished": 0, "stopped": RESUMABLE, "failed": FAILED, "minority"
 machine or of the program, so a queue must not start a minority again by itself."""
 
 RUN_FILE_VARIABLE = "FDRL_RUN_FILE"
-"""Where the launcher wants to read the path of the run directory."""
+"""Where the launcher wants to read, on a line each, the path of the run directory and the root's status."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+class LikewiseError(Exception):
+    """This rank fails as another one has, which tells where in the program."""
 
 
 def prepare_process() -> None:
@@ -78,6 +82,18 @@ def usable_cores() -> int:
         return max(cores, len(os.sched_getaffinity(os.getppid())))
     except OSError:
         return cores
+
+
+def tell_launcher(**facts: object) -> None:
+    """Tell the launcher, if there is one: `run`, the path of the run directory, or `status`, the root's.
+
+    Raises
+    ------
+    OSError
+    """
+    if path := os.environ.get(RUN_FILE_VARIABLE):
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{name} {value}\n" for name, value in facts.items())
 
 
 def end_after(limit_s: float) -> None:

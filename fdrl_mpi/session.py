@@ -3,11 +3,11 @@
 import gc
 import logging
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fdrl_mpi.build import Builder, Rank
@@ -22,8 +22,9 @@ from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.persistence import Saved, restore
 from fdrl_mpi.federation.synchronous import End, SynchronousRun
 from fdrl_mpi.logs import log_to_file
+from fdrl_mpi.own_class import place_of
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.process import EXIT_STATUS, FAILED, RUN_FILE_VARIABLE
+from fdrl_mpi.process import EXIT_STATUS, FAILED, LikewiseError, tell_launcher
 from fdrl_mpi.progress import Teller, result_text
 from fdrl_mpi.record.atomic_file import replacing
 from fdrl_mpi.record.checkpoint import CheckpointStore
@@ -47,6 +48,10 @@ class Refusal(Exception):  # noqa: N818 (it is no error of the program)
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = list(problems)
+
+
+class BrokenStartError(Exception):
+    """What some rank raised before the run began that is no refusal; raised on every rank with one text."""
 
 
 class Session:
@@ -124,8 +129,10 @@ class Session:
         except (Minority, TakenOver) as reason:
             return self._leave(reason, run.round if run is not None else saved.round)
         except BaseException as error:
-            if self._survivor is None:  # else the others go on, and these are their files
-                self._leave_word(error, run.round if run is not None else saved.round)
+            if self._survivor is not None:  # the others go on, and these are their files
+                raise
+            if first := self._leave_word(error, run.round if run is not None else saved.round):
+                raise LikewiseError(f"{first}: {type(error).__name__}: {error}") from error
             raise
 
     def _description(self) -> list[str]:
@@ -145,13 +152,18 @@ class Session:
             ),
         ]
 
-    def _leave_word(self, error: BaseException, round: int) -> None:
-        """Write why the run failed, on whichever rank: the job is about to be ended."""
-        world = self._world
-        who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
-        reason = f"rank {world.rank} ({who}) on {world.host}: {type(error).__name__}: {error}"
-        with suppress(OSError):  # several ranks may fail, or the disk: the traceback is what counts
-            self._directory.write_verdict(Verdict("failed", round, self._config.rounds, reason, None, 0.0))
+    def _leave_word(self, error: BaseException, round: int) -> str:
+        """Write why the run failed, on whichever rank is the first: the job is about to be ended.
+
+        Return which rank has failed so before; empty if none has.
+        """
+        reason = f"{self._world.title}: {type(error).__name__}: {error}"
+        verdict = Verdict("failed", round, self._config.rounds, reason, None, 0.0)
+        with suppress(OSError, ValueError):  # the disk may have failed: the traceback is what counts
+            if not verdict.write_first(self._directory.verdict):
+                first, _, what = Verdict.read(self._directory.verdict).reason.partition(": ")
+                return first if what == f"{type(error).__name__}: {error}" else ""
+        return ""
 
     def _take_directory(self) -> None:
         """Lock the run directory; the root does it, all ranks learn of it. What is in it stays."""
@@ -190,8 +202,7 @@ class Session:
                 temporary.write_text(to_toml(self._config))
             self._directory.logs.mkdir(exist_ok=True)
             self._directory.verdict.unlink(missing_ok=True)
-            if run_file := os.environ.get(RUN_FILE_VARIABLE):
-                Path(run_file).write_text(f"{self._directory.path}\n")
+            tell_launcher(run=self._directory.path)
 
         world = self._world
         _on_all_ranks(world, write if world.is_root else _nothing)
@@ -247,14 +258,15 @@ def leave(
 ) -> int:
     """End on a rank that cannot go on, and say so on the root where no verdict is; return the exit status."""
     world = survivor.world or world if survivor is not None else world
+    why = str(reason) if survivor is None else survivor.reason(reason)
     with suppress(OSError, TakenOver):
         if world.is_root and not directory.verdict.exists():
-            verdict = Verdict("minority", round, config.rounds, str(reason), None, 0.0)
+            verdict = Verdict("minority", round, config.rounds, why, None, 0.0)
             if survivor is not None:
                 verdict = _with_history(verdict, directory, survivor.told())
             directory.write_verdict(verdict)
     directory.unlock()
-    LOG.error("rank %d ends: %s", world.rank, reason)
+    LOG.error("rank %d ends: %s", world.rank, why)
     return EXIT_STATUS["minority"]
 
 
@@ -355,19 +367,34 @@ def _nothing() -> None:
 
 
 def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
-    """Do `work` on every rank; a ValueError or OSError on any of them refuses the run on all."""
-    trouble, result = "", None
+    """Do `work` on every rank; a ValueError or OSError on any of them refuses the run on all.
+
+    Any other error is one of the program, and told once for all ranks that have it.
+    """
+    trouble, flaw, result = "", "", None
     try:
         result = work()
     except (ValueError, OSError, MemoryError) as error:
-        trouble = str(error) or type(error).__name__
-    troubles = [(rank, text) for rank, text in enumerate(world.gather_objects(trouble)) if text]
+        trouble = (str(error) or type(error).__name__) + place_of(error)
+    except Exception:
+        flaw = traceback.format_exc()
+    heard = world.gather_objects((trouble, flaw))
+    troubles = {rank: text for rank, (text, _) in enumerate(heard) if text}
+    flaws = {rank: text for rank, (_, text) in enumerate(heard) if text}
+    if flaws:
+        raise BrokenStartError(f"rank {_listed(flaws)} failed, the first of them so:\n{_first(flaws)}")
     if troubles:
-        ranks = ", ".join(str(rank) for rank, _ in troubles)
-        raise Refusal(
-            [Problem("this run cannot begin", troubles[0][1], f"mend that (found on rank {ranks})")]
-        )
+        remedy = f"mend that (found on rank {_listed(troubles)})"
+        raise Refusal([Problem("this run cannot begin", _first(troubles), remedy)])
     return result  # type: ignore[return-value]
+
+
+def _listed(by_rank: Mapping[int, str]) -> str:
+    return ", ".join(map(str, by_rank))
+
+
+def _first(by_rank: Mapping[int, str]) -> str:
+    return next(iter(by_rank.values()))
 
 
 def _different_models(world: World, pieces: Mapping[str, slice]) -> list[Problem]:

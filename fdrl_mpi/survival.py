@@ -464,6 +464,11 @@ class Survivor:
         """Let those that stand by go."""
         self._crew.dismiss(status)
 
+    def reason(self, minority: Exception) -> str:
+        """Say why this rank cannot go on, with what those said that it has lost."""
+        self._crew.post.collect()
+        return "; ".join([str(minority), *self._crew.last_words_of(self._crew.view.members)])
+
     def told(self) -> list[dict[str, Any]]:
         """Return the failures for the verdict."""
         return [asdict(failure) for failure in self.failures]

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +14,16 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.config_file import ConfigError, read, to_toml
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.problem import Problem
-from fdrl_mpi.process import FAILED, REFUSED, end_after, is_launched, launched_rank, prepare_process
+from fdrl_mpi.process import (
+    FAILED,
+    REFUSED,
+    LikewiseError,
+    end_after,
+    is_launched,
+    launched_rank,
+    prepare_process,
+    tell_launcher,
+)
 from fdrl_mpi.starting import start_mpi
 
 LEAVE_S = 5.0
@@ -56,17 +66,27 @@ def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Inter
     world = start_mpi(config.agents_per_rank, config.agents)
     if problems := _agreed(world, config, problems):
         _print_problems(problems)
-        world.leave(REFUSED)
+        _leave(world, REFUSED)
     try:
         status = _session(config, world, is_dry, interrupt)
-    except BaseException:  # also what a user's code ends a process with: no other rank may wait for this one
-        who = "root" if world.is_root else f"agent {', '.join(map(str, world.agents))}"
-        text = f"rank {world.rank} ({who}) on {world.host} failed:\n{traceback.format_exc()}"
-        print(text, file=sys.stderr, flush=True)
+    except (
+        BaseException
+    ) as error:  # also what a user's code ends a process with: nobody may wait for this one
+        is_told = isinstance(error, LikewiseError)
+        how = f" as did {error}" if is_told else f":\n{traceback.format_exc()}"
+        print(f"{world.title} failed{how}", file=sys.stderr, flush=True)
         if is_surviving:
             world.die()
         world.abort(FAILED)
-    world.leave(status, limit_s=LEAVE_S if is_surviving else 0.0)
+    _leave(world, status, LEAVE_S if is_surviving else 0.0)
+
+
+def _leave(world: "World", status: int, limit_s: float = 0.0) -> NoReturn:
+    """End this rank with all others; the root's status is that of the job, whatever mpirun makes of it."""
+    if world.is_root:
+        with suppress(OSError):
+            tell_launcher(status=status)
+    world.leave(status, limit_s)
 
 
 def _agreed(world: "World", config: Config, problems: list[Problem]) -> list[Problem]:
@@ -114,7 +134,9 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
     try:
         return _begun(config, world, crew, is_dry, interrupt)
     except BaseException as error:
-        crew.say_last(f"{type(error).__name__}: {error}")
+        what = f"{type(error).__name__}: {error}"
+        if (first := crew.say_last(what)) is not None:
+            raise LikewiseError(f"rank {first}: {what}") from error
         raise
     finally:
         crew.close()
@@ -122,7 +144,7 @@ def _session(config: Config, world: "World", is_dry: bool, interrupt: Interrupt)
 
 def _begun(config: Config, world: "World", crew: "Crew | None", is_dry: bool, interrupt: Interrupt) -> int:
     """Be an agent, the root or a spare until the end; return the exit status."""
-    from fdrl_mpi.session import Refusal, Session, stand_by
+    from fdrl_mpi.session import BrokenStartError, Refusal, Session, stand_by
 
     if crew is not None:
         if crew.is_spare:
@@ -138,6 +160,10 @@ def _begun(config: Config, world: "World", crew: "Crew | None", is_dry: bool, in
             return session.run(interrupt)
     except Refusal as refusal:
         _print_problems(refusal.problems)
+    except BrokenStartError as error:
+        if launched_rank() == 0:
+            print(error, file=sys.stderr, flush=True)
+        status = FAILED
     if crew is not None and world.is_root:
         crew.dismiss(status)
     return status

@@ -21,12 +21,13 @@ VERDICT = {"round": 7, "rounds": 9, "reason": "x", "final_evaluation_return": No
 def _script(folder: Path, body: str) -> list[str]:
     """Write a stand-in for mpirun: it knows a run directory, and does what `body` says."""
     (folder / "run").mkdir(exist_ok=True)
-    text = f"import os, pathlib, signal, sys, time\nrun = pathlib.Path({str(folder / 'run')!r})\n"
+    text = "import os, pathlib, signal, sys, time\nfrom fdrl_mpi.process import tell_launcher\n"
+    text += f"run = pathlib.Path({str(folder / 'run')!r})\n"
     text += f"def verdict(outcome, round=7):\n    import json\n    known = {VERDICT!r}\n"
     text += "    known |= {'outcome': outcome, 'round': round}\n"
     text += "    (run / 'verdict.json').write_text(json.dumps(known))\n"
     text += "def begin():\n    (run / 'verdict.json').unlink(missing_ok=True)\n"
-    text += "    pathlib.Path(os.environ['FDRL_RUN_FILE']).write_text(str(run))\n"
+    text += "    tell_launcher(run=run)\n"
     (folder / "mpirun.py").write_text(text + body)
     return [sys.executable, str(folder / "mpirun.py")]
 
@@ -84,6 +85,18 @@ def test_without_a_run_the_status_is_that_of_mpirun_and_without_a_verdict_it_is_
     assert Job(_script(tmp_path, "sys.exit(2)")).run() == 2
     assert Job(_script(tmp_path, "begin(); sys.exit(0)")).run() == 1
     assert Job(_script(tmp_path, "begin(); os.kill(os.getpid(), signal.SIGKILL)")).run() == 137
+
+
+def test_where_mpirun_stands_still_after_all_ranks_have_ended_the_status_is_that_of_the_root(
+    tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
+    body = (
+        "import subprocess; tell_launcher(status=2)\n"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(0.5)']); time.sleep(1000)"
+    )
+    assert Job(_script(tmp_path, body)).run() == 2
+    assert capfd.readouterr().err == ""
 
 
 def test_a_surviving_job_that_leaves_nothing_has_failed_whatever_mpirun_says(tmp_path):

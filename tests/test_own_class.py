@@ -1,8 +1,10 @@
 """Classes named in a configuration: what they lack or do not take is said before they are used."""
 
+import json
+
 import pytest
 
-from fdrl_mpi.own_class import check_members, construct
+from fdrl_mpi.own_class import check_members, construct, import_class, place_of
 
 
 class Pair:
@@ -40,3 +42,20 @@ def test_all_that_is_missing_is_named():
     check_members("a:Pair", Pair(1), "pair", ["values"])
     with pytest.raises(ValueError, match="a:Pair is no triple: it has no third, no fourth"):
         check_members("a:Pair", Pair(1), "triple", ["values", "third", "fourth"])
+
+
+def test_an_error_that_passes_a_user_s_code_is_placed_there():
+    def own():
+        json.loads("{")  # raised in a library
+
+    with pytest.raises(ValueError, match="Expecting property name") as caught:
+        own()
+    assert place_of(caught.value).startswith(f" ({__file__}:")
+    assert place_of(caught.value).endswith(", in own)")
+
+
+def test_an_error_of_the_program_has_no_place_in_a_user_s_code():
+    with pytest.raises(ValueError, match="must be written") as caught:
+        import_class("no name of a class")
+    caught.value.__traceback__ = caught.tb.tb_next  # without this test
+    assert place_of(caught.value) == ""

@@ -206,19 +206,39 @@ class Crew:
                 self.post.end(rank)
         self._clear_away(others)
 
-    def say_last(self, why: str) -> None:
-        """Tell all others why this rank is about to end; whether they hear it is not waited for."""
+    def say_last(self, why: str) -> int | None:
+        """Tell all others why this rank is about to end; whether they hear it is not waited for.
+
+        Returns
+        -------
+        int or None
+            A rank that has said the same before, or a lower one that says it at the same time. Of those that
+            say the same, there is always one that gets None.
+        """
+        why = why[:MOST_LAST_WORDS]
+        before, at_once = set[int](), set[int]()
         with suppress(Exception):  # what counts is what has happened before
-            everyone = range(self.post.size)
-            self.post.send(Letter(LAST_WORDS, self.view.number, {"why": why[:MOST_LAST_WORDS]}), everyone)
+            before = self._who_says(why)
+            body = {"why": why, "is_echo": bool(before)}
+            self.post.send(Letter(LAST_WORDS, self.view.number, body), range(self.post.size))
+            at_once = {rank for rank in self._who_says(why) if rank < self.rank}
+        return min(before or at_once, default=None)
+
+    def _who_says(self, why: str) -> set[int]:
+        """Listen for a moment; list the ranks whose last words these are, and are no echo of another's."""
+        for _ in range(20):
             self.post.collect()
-            time.sleep(10 * PAUSE_S)
-            self.post.collect()
+            time.sleep(PAUSE_S)
+        said = self.post.last_words.items()
+        return {rank for rank, words in said if words == why} - self.post.echoes
 
     def last_words_of(self, ranks: Iterable[int]) -> list[str]:
-        """List what ranks that have failed said last, each with its rank."""
-        said = self.post.last_words
-        return [f"rank {rank}: {said[rank]}" for rank in ranks if rank in said]
+        """List what ranks that have failed said last, each with the ranks that said it."""
+        speakers: dict[str, list[int]] = {}
+        for rank in ranks:
+            if rank in self.post.last_words:
+                speakers.setdefault(self.post.last_words[rank], []).append(rank)
+        return [f"rank {', '.join(map(str, who))}: {words}" for words, who in speakers.items()]
 
     def close(self) -> None:
         """Leave the others: MPI is about to end."""

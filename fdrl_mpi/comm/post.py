@@ -88,6 +88,10 @@ class Post:
         What has arrived and was not taken.
     open : list of WatchedRequest
         Of this view; some may be done.
+    last_words : dict of str by int
+        Why ranks have ended, those that could say so.
+    echoes : set of int
+        Ranks that said only what they had heard from another.
     on_message : callable
         Called after each message of a round that this rank has sent or received.
     clock : WaitingClock
@@ -104,6 +108,7 @@ class Post:
         self.dead: set[int] = set()
         self.letters: list[Letter] = []
         self.last_words: dict[int, str] = {}
+        self.echoes: set[int] = set()
         self.open: list[Any] = []
         self.on_message: Callable[[], None] = lambda: None
         self._segment = _own_segment(self.rank)
@@ -162,6 +167,8 @@ class Post:
                 kind, number, body = json.loads(text)
                 if kind == LAST_WORDS:
                     self.last_words[sender] = str(body["why"])
+                    if body["is_echo"]:
+                        self.echoes.add(sender)
                 else:
                     self.letters.append(Letter(kind, number, body, sender))
             else:

@@ -82,6 +82,12 @@ class World:
         return int(self.node.Get_rank())
 
     @property
+    def title(self) -> str:
+        """This rank and what it does, for messages."""
+        who = "root" if self.is_root else f"agent {', '.join(map(str, self.agents))}"
+        return f"rank {self.rank} ({who}) on {self.host}"
+
+    @property
     def is_root(self) -> bool:
         """Whether this rank aggregates."""
         return self.rank == 0

@@ -164,6 +164,6 @@ def _act(fault: Fault) -> None:
     elif fault.action == "exit":
         os._exit(3)
     elif fault.action == "raise":
-        raise InjectedError(f"as {VARIABLE} wants: {fault}")
+        raise InjectedError(f"as {VARIABLE} wants in phase {fault.phase}")
     else:
         time.sleep(fault.delay_s)

@@ -44,6 +44,29 @@ def replacing(path: str | Path, durable: bool = True, check: Callable[[], None] 
         sync(path.parent)
 
 
+def write_json_first(path: str | Path, content: Mapping[str, object]) -> bool:
+    """Write a JSON object where no file is yet; of several writers at once one does. Return whether this did.
+
+    The file appears complete, as with `replacing`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(_text_of(content), encoding="utf-8")
+        sync(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # this file system has no second names: the last writer wins
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    sync(path.parent)
+    return True
+
+
 def sync(path: str | Path) -> None:
     """Wait until a file's contents, or a directory's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -55,6 +78,10 @@ def sync(path: str | Path) -> None:
 
 def write_json(path: str | Path, content: Mapping[str, object], check: Callable[[], None] = anybody) -> None:
     """Write a JSON object atomically and durably; NaN and infinity, which JSON lacks, raise ValueError."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    text = _text_of(content)
     with replacing(path, check=check) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _text_of(content: Mapping[str, object]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from fdrl_mpi.record.atomic_file import anybody, write_json
+from fdrl_mpi.record.atomic_file import anybody, write_json, write_json_first
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,17 @@ class Verdict:
 
     def write(self, path: str | Path, check: Callable[[], None] = anybody) -> None:
         """Write the file atomically; a return that is not finite becomes null, as JSON has no such number."""
+        write_json(path, self._content, check)
+
+    def write_first(self, path: str | Path) -> bool:
+        """Write the file where none is, whoever else tries; return whether this one did."""
+        return write_json_first(path, self._content)
+
+    @property
+    def _content(self) -> dict[str, Any]:
         result = self.final_evaluation_return
         known = result is not None and math.isfinite(result)
-        write_json(path, asdict(self if known else replace(self, final_evaluation_return=None)), check)
+        return asdict(self if known else replace(self, final_evaluation_return=None))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -51,6 +51,16 @@ def test_a_rank_whose_program_fails_is_lost_alone(tmp_path):
     assert ending.verdict["took_part"][-1]["agents"] == [1, 3, 4, 5]
 
 
+def test_a_program_that_fails_on_most_ranks_says_so_in_the_verdict_of_those_that_are_left(tmp_path):
+    faults = ";".join(f"rank={rank},round=4,phase=train,action=raise" for rank in (2, 3, 4, 5))
+    ending = play(tmp_path, faults)
+    assert ending.is_ended
+    assert ending.verdict["outcome"] == "minority", ending
+    assert "only 3 of 7 ranks are left" in ending.verdict["reason"]
+    assert "; rank 2, 3, 4, 5: InjectedError: " in ending.verdict["reason"]
+    assert 1 <= ending.output.count("Traceback") < 4, ending.output
+
+
 def test_a_spare_takes_the_place_of_a_lost_agent(tmp_path):
     """The first spare stays the mirror; the second one goes on with the agent's newest saved state."""
     faults = "rank=2,round=6,phase=before_train,action=kill"

@@ -173,6 +173,21 @@ def test_exception_in_one_environment_ends_all_ranks_with_its_traceback(finish, 
     assert "the pump has stopped" in verdict["reason"]
 
 
+def test_an_exception_in_all_environments_is_told_once(finish, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        BROKEN_WORLD.format(disaster='raise RuntimeError("the pump has stopped")')
+    )
+    ended = finish(6, *EVENLY[:2], "--environment.kwargs", "{kind=2.0}", *LONG)
+    assert ended.returncode not in (0, 2, 85)
+    assert ended.stderr.count("Traceback") == 1, ended.stderr
+    told = json.loads((tmp_path / "runs/cartpole/verdict.json").read_text())["reason"]
+    who, _, what = told.partition(": ")
+    assert what == "RuntimeError: the pump has stopped"
+    assert f"{who} failed:\n" in ended.stderr
+    others = [line for line in ended.stderr.splitlines() if "failed as did" in line]
+    assert all(line.endswith(f" failed as did {told}") for line in others)
+
+
 def test_agent_whose_rewards_turn_nan_is_left_out_and_named(finish, tmp_path):
     (tmp_path / "mine.py").write_text(
         BROKEN_WORLD.format(disaster='return np.zeros(2, np.float32), float("nan"), False, False, {}')
@@ -217,8 +232,8 @@ def test_exception_in_one_constructor_shows_its_traceback(finish, tmp_path, erro
     (tmp_path / "mine.py").write_text(source)
     ended = finish(3, *EVENLY, "--rounds", "2")
     assert ended.returncode not in (0, 2, 85)
-    assert f"raise {error}()" in ended.stderr
-    assert "agent 2" in ended.stderr
+    assert ended.stderr.count(f"raise {error}()") == 1
+    assert "rank 2 failed" in ended.stderr
     assert "{'kind': 2.0}" in ended.stderr or error == "RuntimeError"
 
 

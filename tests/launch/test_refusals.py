@@ -51,6 +51,21 @@ def test_bad_input_is_refused_once_and_nothing_is_written(finish, tmp_path, argu
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_an_own_class_refuses_is_said_with_its_place(finish, tmp_path):
+    lines = [
+        "class World:",
+        "    is_vectorised = True",
+        "    def __init__(self, contexts):",
+        "        raise ValueError('it is too cold')",
+    ]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    ended = finish(3, "--environment.id", "mine:World")
+    assert ended.returncode == 2
+    assert ended.stderr.count(f"it is too cold ({tmp_path / 'mine.py'}:4, in __init__)") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_world_of_one_rank_is_refused_with_the_command_to_use(finish, tmp_path):
     ended = finish(1)
     assert ended.returncode == 2
