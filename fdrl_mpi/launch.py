@@ -41,6 +41,9 @@ QUESTIONS = ("--help", "-h", "--print-config", "--version")
 ORPHAN_S = 15.0
 """How long ranks may stay after the verdict: one that was stopped never ends by itself."""
 LOOK_EVERY_S = 0.2
+MOST_STARTS, NOT_STARTED = 3, 213
+"""mpirun keeps its files under its process number. One that was killed leaves them, and a later one of that
+number ends with this status, having removed them."""
 FRUITLESS_STARTS = 3
 """Starts without a new checkpoint after which `--until-done` gives up."""
 
@@ -166,6 +169,13 @@ class Job:
 
     def run(self) -> int:
         """Run to the end; return the status by the run's verdict, or mpirun's where there is none."""
+        for _ in range(MOST_STARTS - 1):
+            if (status := self._run_once()) != NOT_STARTED or self._signals or self.directory is not None:
+                return status
+            print("mpirun did not start; trying again", file=sys.stderr)
+        return self._run_once()
+
+    def _run_once(self) -> int:
         self.directory, self.round, self._told_status = None, -1, None
         with tempfile.NamedTemporaryFile(prefix="fdrl_mpi_run_") as run_file:
             environ = os.environ | launcher_variables(os.environ) | {RUN_FILE_VARIABLE: run_file.name}
@@ -238,7 +248,7 @@ class Job:
 
 
 def _end(mpirun: int) -> None:
-    """End what is left of a job, mpirun and what it has started, and remove their shared memory."""
+    """End what is left of a job, mpirun and what it has started, and remove their files."""
     ranks = _children(mpirun)
     segments = {path for pid in ranks for path in _segments(pid)}
     for pid in [*ranks, mpirun]:
@@ -246,6 +256,7 @@ def _end(mpirun: int) -> None:
             os.kill(pid, signal.SIGKILL)
     for path in segments:
         path.unlink(missing_ok=True)
+    shutil.rmtree(f"{tempfile.gettempdir()}/ompi.{mpirun}", ignore_errors=True)
 
 
 def _children(pid: int) -> list[int]:

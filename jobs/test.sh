@@ -4,6 +4,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source jobs/setup.sh report,export,envs,test
 
+TMPDIR=$(mktemp -d) # what a killed mpirun leaves there keeps a later one of its process number from starting
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 headline() { printf '\n== %s\n' "$*"; }
 
 check() {

@@ -87,6 +87,32 @@ def test_without_a_run_the_status_is_that_of_mpirun_and_without_a_verdict_it_is_
     assert Job(_script(tmp_path, "begin(); os.kill(os.getpid(), signal.SIGKILL)")).run() == 137
 
 
+def test_an_mpirun_that_does_not_start_is_started_again(tmp_path, capfd):
+    count = tmp_path / "count"
+    body = f"count = pathlib.Path({str(count)!r})\ncount.open('a').write('x')\n"
+    late = "if len(count.read_text()) < 3: sys.exit(213)\nbegin(); verdict('finished')"
+    assert Job(_script(tmp_path, body + late)).run() == 0
+    assert capfd.readouterr().err.count("trying again") == 2
+    count.unlink()
+    assert Job(_script(tmp_path, body + "sys.exit(213)")).run() == 213
+    assert len(count.read_text()) == 3
+    count.unlink()
+    assert Job(_script(tmp_path, body + "begin(); sys.exit(213)")).run() == 213
+    assert len(count.read_text()) == 1
+
+
+def test_what_an_mpirun_that_is_ended_keeps_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
+    kept = tmp_path / "kept"
+    body = (
+        "import tempfile; kept = pathlib.Path(tempfile.gettempdir(), f'ompi.{os.getpid()}'); kept.mkdir()\n"
+        f"(kept / 'file').touch(); pathlib.Path({str(kept)!r}).write_text(str(kept))\n"
+        "begin(); verdict('finished'); time.sleep(1000)"
+    )
+    assert Job(_script(tmp_path, body)).run() == 0
+    assert not Path(kept.read_text()).exists()
+
+
 def test_where_mpirun_stands_still_after_all_ranks_have_ended_the_status_is_that_of_the_root(
     tmp_path, monkeypatch, capfd
 ):

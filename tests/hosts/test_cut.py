@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import MOST_STARTS, SMALL, TOLERANCE, error_of, is_alive
+from harness import SMALL, TOLERANCE, error_of, is_alive
 from namespaces import environment, hosts, missing, mpirun, plug
 
 from fdrl_mpi.federation.injection import VARIABLE
@@ -24,7 +24,7 @@ from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.record.metrics_file import read_metrics
 
 NUM_RANKS, SLOW = 7, 4
-START_S, PATIENCE_S, SILENCE_S = 30.0, 90.0, 6.0
+PATIENCE_S, SILENCE_S = 90.0, 6.0
 ROUND_S, MOST_ROUNDS = 0.3, 300
 SETTINGS = SMALL | {
     "rounds": str(MOST_ROUNDS),
@@ -58,24 +58,21 @@ class Job:
         with open(self._output, "wb") as output:
             self._process = subprocess.Popen(
                 line,
-                env=environment() | {VARIABLE: faults},
+                env=environment() | {VARIABLE: faults, "TMPDIR": str(folder)},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
 
-    def begin(self) -> bool:
-        """Wait for the second round; return whether the ranks have found each other at all."""
-        deadline = time.monotonic() + START_S
-        while not self.run.exists() and self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+    def begin(self) -> None:
+        """Wait for the second round."""
+        _wait(
+            lambda: self.run.exists() or self._process.poll() is not None, "the ranks do not start", self.told
+        )
         self.pids = _ranks(self.run.parents[1])
-        if not self.run.exists():
-            return False
         _wait(self._is_under_way, "the run has not begun", self.told)
         assert len(self.pids) == NUM_RANKS
-        return True
 
     def living(self) -> list[int]:
         """List the ranks that live."""
@@ -126,17 +123,13 @@ class Job:
 def _run_over(slots: Sequence[int], collective: str) -> Iterator[Job]:
     """Make a run in memory: to wait for a busy disk would count as silence."""
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    for _ in range(MOST_STARTS):
-        with tempfile.TemporaryDirectory(dir=memory) as folder, hosts(len(slots)) as names:
-            job = Job(Path(folder), names, slots, collective)
-            try:
-                if not job.begin():
-                    continue
-                yield job
-                return
-            finally:
-                job.end()
-    pytest.fail("mpirun does not start the run")
+    with tempfile.TemporaryDirectory(dir=memory) as folder, hosts(len(slots)) as names:
+        job = Job(Path(folder), names, slots, collective)
+        try:
+            job.begin()
+            yield job
+        finally:
+            job.end()
 
 
 def _ranks(folder: Path) -> list[int]:
