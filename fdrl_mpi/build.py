@@ -34,6 +34,7 @@ from fdrl_mpi.build_agent import (
 from fdrl_mpi.build_collective import make_collective
 from fdrl_mpi.build_rule import make_rule
 from fdrl_mpi.build_team import make_together, team_bytes, why_in_turn
+from fdrl_mpi.comm.collective import Collective
 from fdrl_mpi.comm.world import World
 from fdrl_mpi.config import Config, FedPGConfig
 from fdrl_mpi.envs.contexts import Contexts
@@ -135,6 +136,7 @@ class Builder:
         self.params, self.pieces = model.params.copy(), dict(model.pieces)
         self.wire = make_wire(config, model)
         self._travels = describe_wire(self.wire, model)
+        self._aggregator = make_aggregator(config, self.wire)
         self._together, self._trains = self._choose_together(some, model)
         self._trains += self._check_memory(some, model)
         if self._together is None:
@@ -146,15 +148,18 @@ class Builder:
                 f"learnt together{reason}; set learner.engine = numpy"
             )
 
-    def build(self) -> Rank:
-        """Make the rest; every rank calls it."""
+    def connect(self) -> Collective:
+        """Make that by which models move; every rank calls it."""
+        needs, wire = self._aggregator.needs, self.wire
+        return make_collective(self._config, self._world, wire.length, needs, wire.num_changes)
+
+    def build(self, collective: Collective) -> Rank:
+        """Make the rest, of this rank."""
         config, world, wire = self._config, self._world, self.wire
-        aggregator = make_aggregator(config, wire)
-        collective = make_collective(config, world, wire.length, aggregator.needs, wire.num_changes)
         parts = Parts(
             world=world,
             collective=collective,
-            aggregator=aggregator,
+            aggregator=self._aggregator,
             weighting=WEIGHTINGS["uniform" if config.mode == "independent" else config.aggregation.weighting],
             server=self._server(),
             participants=self._participants(collective.rows),

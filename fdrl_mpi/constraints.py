@@ -8,6 +8,7 @@ from fdrl_mpi.config import Config
 from fdrl_mpi.constraints_faults import check_faults, check_validation
 from fdrl_mpi.constraints_learning import check_learning
 from fdrl_mpi.federation.participation import cohort_size
+from fdrl_mpi.own_class import place_of
 from fdrl_mpi.pmi import check_singletons
 from fdrl_mpi.privacy.fixed_point import fraction_bits
 from fdrl_mpi.problem import Problem
@@ -184,7 +185,11 @@ def _rule(config: Config, num_agents: int) -> Iterator[Problem]:
     try:
         rule = make_rule(config.aggregation)
     except ValueError as error:
-        yield Problem(chosen, str(error), "mend aggregation.rule, aggregation.rule_kwargs, or the class")
+        yield Problem(
+            chosen,
+            str(error) + place_of(error),
+            "mend aggregation.rule, aggregation.rule_kwargs, or the class",
+        )
         return
     if not rule.is_mean:
         yield from _with_rule(config, chosen)

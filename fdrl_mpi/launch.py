@@ -205,18 +205,19 @@ class Job:
             time.sleep(LOOK_EVERY_S)
             verdict, states = self._verdict(run_file), _states(_ranks(process.pid))
             most = max(most, len(states))
+            are_all_here = most >= self._num_ranks  # else some may go on, on other hosts unseen
             if verdict is None:  # mpirun ends all ranks with the first, unless it was told not to
-                is_over = self.directory is None and len(states) < most
-            elif verdict.outcome == "minority":  # others may go on, on other hosts unseen
-                is_over = bool(states) and most >= self._num_ranks and not set(states) - set("Tt")
+                has_begun = self.directory is not None
+                is_over = are_all_here and not states if has_begun else len(states) < most
+            elif verdict.outcome == "minority":
+                is_over = are_all_here and not set(states) - set("Tt")
             else:
                 is_over = True
             decided_s = (decided_s or time.monotonic()) if is_over else 0.0
             if decided_s and time.monotonic() - decided_s > ORPHAN_S:
                 if verdict is None and states:
                     print("a rank has ended before the run had begun; ending the others", file=sys.stderr)
-                _end(process.pid)
-                process.wait()
+                _end(process)
                 if not states and self._told_status is not None:  # all have ended: mpirun itself stood still
                     return self._told_status
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -247,16 +248,17 @@ class Job:
             self._process.send_signal(signal.SIGUSR1 if self._signals == 1 else signal.SIGTERM)
 
 
-def _end(mpirun: int) -> None:
+def _end(mpirun: subprocess.Popen[bytes]) -> None:
     """End what is left of a job, mpirun and what it has started, and remove their files."""
-    ranks = _children(mpirun)
+    ranks = _children(mpirun.pid)
     segments = {path for pid in ranks for path in _segments(pid)}
-    for pid in [*ranks, mpirun]:
+    for pid in [*ranks, mpirun.pid]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     for path in segments:
         path.unlink(missing_ok=True)
-    shutil.rmtree(f"{tempfile.gettempdir()}/ompi.{mpirun}", ignore_errors=True)
+    mpirun.wait()
+    shutil.rmtree(f"{tempfile.gettempdir()}/ompi.{mpirun.pid}", ignore_errors=True)
 
 
 def _children(pid: int) -> list[int]:

@@ -60,10 +60,11 @@ def place_of(error: BaseException) -> str:
 
     That is all which belongs neither to this package nor to Python and its libraries.
     """
-    libraries = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parent)]
+    package, standard = Path(__file__).parent, sysconfig.get_path("stdlib")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)  # of what is compiled or frozen there is none
-        if file.is_file() and not any(file.is_relative_to(library) for library in libraries):
+        is_library = {"site-packages", "dist-packages"} & set(file.parts) or file.is_relative_to(standard)
+        if file.is_file() and not is_library and not file.is_relative_to(package):
             return f" ({file}:{frame.lineno}, in {frame.name})"
     return ""
 

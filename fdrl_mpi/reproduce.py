@@ -5,7 +5,6 @@ import json
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
@@ -50,9 +49,8 @@ def _launched(experiment: "Experiment", options: argparse.Namespace) -> NoReturn
         world.leave(REFUSED)
     try:
         status = _conduct(experiment, world, options)
-    except BaseException:
-        print(f"rank {world.rank} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-        world.abort(FAILED)
+    except BaseException as error:
+        world.fail(error)
     world.leave(status)
 
 

@@ -75,7 +75,8 @@ class Session:
 
     def __init__(self, config: Config, world: World, crew: Crew | None = None) -> None:
         self._config, self._world = config, world
-        _refuse(_found(world, check(config, world.size if crew is None else crew.post.size, os.environ)))
+        size = world.size if crew is None else crew.post.size
+        _refuse(_found(world, _on_all_ranks(world, lambda: check(config, size, os.environ))))
         injector = Injector(_faults(), world.rank if crew is None else crew.rank)
         look = partial(beginning, config, world.num_agents) if world.is_root else _nothing
         self._beginning: Beginning = world.from_root(_on_all_ranks(world, look))
@@ -83,7 +84,8 @@ class Session:
         flush_denormals()
         builder = _on_all_ranks(world, lambda: Builder(config, world))
         _refuse(_different_models(world, builder.pieces))
-        self.rank: Rank = _on_all_ranks(world, builder.build)
+        collective = _on_all_ranks(world, builder.connect, has_collectives=True)
+        self.rank: Rank = _on_all_ranks(world, lambda: builder.build(collective))
         self._directory = self._beginning.directory
         self._store = CheckpointStore(
             self._directory.path, config.checkpoint.keep, self._directory.owner.check
@@ -211,7 +213,9 @@ class Session:
     def _restore(self) -> Saved:
         rank = self.rank
         return _on_all_ranks(
-            self._world, lambda: restore(self._store, rank.parts, rank.parts.wire.first(rank.params))
+            self._world,
+            lambda: restore(self._store, rank.parts, rank.parts.wire.first(rank.params)),
+            has_collectives=True,
         )
 
     def _open_record(self, round: int) -> tuple[Record, float]:
@@ -366,10 +370,11 @@ def _nothing() -> None:
     """Do nothing, where only the root has work."""
 
 
-def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
+def _on_all_ranks(world: World, work: Callable[[], Result], has_collectives: bool = False) -> Result:
     """Do `work` on every rank; a ValueError or OSError on any of them refuses the run on all.
 
-    Any other error is one of the program, and told once for all ranks that have it.
+    Any other error is one of the program, and told once for all ranks that have it. Where `work` itself
+    `has_collectives`, others may wait in one of them, and it is raised on this rank alone.
     """
     trouble, flaw, result = "", "", None
     try:
@@ -377,6 +382,8 @@ def _on_all_ranks(world: World, work: Callable[[], Result]) -> Result:
     except (ValueError, OSError, MemoryError) as error:
         trouble = (str(error) or type(error).__name__) + place_of(error)
     except Exception:
+        if has_collectives:
+            raise
         flaw = traceback.format_exc()
     heard = world.gather_objects((trouble, flaw))
     troubles = {rank: text for rank, (text, _) in enumerate(heard) if text}

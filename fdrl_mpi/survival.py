@@ -246,7 +246,8 @@ class Survivor:
         """
         known = self._run.parts.participants if self._run is not None else {}
         try:
-            rank = Builder(self._config, world, known).build()
+            builder = Builder(self._config, world, known)
+            rank = builder.build(builder.connect())
         except ValueError as error:  # on all ranks: too few are left for a secure sum
             raise Minority(f"those that are left cannot go on: {error}") from error
         rank.parts.injector = self._injector
@@ -464,10 +465,11 @@ class Survivor:
         """Let those that stand by go."""
         self._crew.dismiss(status)
 
-    def reason(self, minority: Exception) -> str:
+    def reason(self, end: Exception) -> str:
         """Say why this rank cannot go on, with what those said that it has lost."""
-        self._crew.post.collect()
-        return "; ".join([str(minority), *self._crew.last_words_of(self._crew.view.members)])
+        with suppress(Exception):  # MPI may be past talking
+            self._crew.post.collect()
+        return "; ".join([str(end), *self._crew.last_words_of(self._crew.view.members)])
 
     def told(self) -> list[dict[str, Any]]:
         """Return the failures for the verdict."""

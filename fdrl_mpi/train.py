@@ -3,7 +3,6 @@
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
@@ -69,15 +68,8 @@ def _run(config: Config, problems: list[Problem], is_dry: bool, interrupt: Inter
         _leave(world, REFUSED)
     try:
         status = _session(config, world, is_dry, interrupt)
-    except (
-        BaseException
-    ) as error:  # also what a user's code ends a process with: nobody may wait for this one
-        is_told = isinstance(error, LikewiseError)
-        how = f" as did {error}" if is_told else f":\n{traceback.format_exc()}"
-        print(f"{world.title} failed{how}", file=sys.stderr, flush=True)
-        if is_surviving:
-            world.die()
-        world.abort(FAILED)
+    except BaseException as error:  # also what a user's code ends a process with: no other may wait for this
+        world.fail(error, alone=is_surviving)
     _leave(world, status, LEAVE_S if is_surviving else 0.0)
 
 

@@ -119,10 +119,22 @@ def test_where_mpirun_stands_still_after_all_ranks_have_ended_the_status_is_that
     monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
     body = (
         "import subprocess; tell_launcher(status=2)\n"
-        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(0.5)']); time.sleep(1000)"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(2)']); time.sleep(1000)"
     )
     assert Job(_script(tmp_path, body)).run() == 2
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("verdict('minority')", 1), ("tell_launcher(status=1)", 1), ("pass", 137)]
+)
+def test_an_mpirun_that_stands_still_after_a_run_is_ended(tmp_path, monkeypatch, end, status):
+    monkeypatch.setattr("fdrl_mpi.launch.ORPHAN_S", 0.3)
+    body = (
+        f"import subprocess; begin(); {end}\n"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(2)']); time.sleep(1000)"
+    )
+    assert Job(_script(tmp_path, body)).run() == status
 
 
 def test_a_surviving_job_that_leaves_nothing_has_failed_whatever_mpirun_says(tmp_path):

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from math import inf, nan
 from typing import Any, NoReturn
@@ -13,9 +15,11 @@ from numpy.typing import NDArray
 
 from fdrl_mpi.arrays import DoubleArray, FloatVector
 from fdrl_mpi.comm.requests import Communicator, wait_all, wait_patiently
-from fdrl_mpi.process import end_after
+from fdrl_mpi.process import FAILED, LikewiseError, end_after
 from fdrl_mpi.topology.placement import Placement
 
+TELL_S = 2.0
+"""How long a rank that fails as another one has leaves that one to tell where in the program."""
 ABORT_S = 30.0
 """An Open MPI that was told to tolerate failures has been seen to wait in its abort."""
 
@@ -231,6 +235,17 @@ class World:
         """Wait until every rank is here."""
         self.comm.Barrier()
 
+    def fail(self, error: BaseException, alone: bool = False) -> NoReturn:
+        """Tell how this rank has failed, and end every rank of the job; if `alone`, this one."""
+        is_told = isinstance(error, LikewiseError)
+        how = f" as did {error}\n" if is_told else f":\n{''.join(traceback.format_exception(error))}\n"
+        print(f"{self.title} failed{how}", end="", file=sys.stderr, flush=True)
+        if alone:
+            self._die()
+        if is_told:
+            time.sleep(TELL_S)  # the other one ends all ranks, when it has told
+        self.abort(FAILED)
+
     def abort(self, status: int) -> NoReturn:
         """End every rank of the job at once, and this one if MPI does not within `ABORT_S`."""
         sys.stdout.flush()
@@ -239,7 +254,7 @@ class World:
         self.comm.Abort(status)
         raise SystemExit(status)  # mpi4py does not tell that Abort never returns
 
-    def die(self) -> NoReturn:
+    def _die(self) -> NoReturn:
         """End this rank alone, in a way that the others see at once."""
         sys.stdout.flush()
         sys.stderr.flush()

@@ -45,9 +45,12 @@ def replacing(path: str | Path, durable: bool = True, check: Callable[[], None] 
 
 
 def write_json_first(path: str | Path, content: Mapping[str, object]) -> bool:
-    """Write a JSON object where no file is yet; of several writers at once one does. Return whether this did.
+    """Write a JSON object, durably and as a whole, where no file is yet; of several writers one succeeds.
 
-    The file appears complete, as with `replacing`.
+    Returns
+    -------
+    bool
+        Whether this one has. On file systems without hard links all do, and the last one's file stays.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
@@ -57,8 +60,10 @@ def write_json_first(path: str | Path, content: Mapping[str, object]) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return False
-        except OSError:  # this file system has no second names: the last writer wins
+            return (
+                temporary.stat().st_nlink > 1
+            )  # NFS may say so of a link that was made, and asked for twice
+        except OSError:
             os.replace(temporary, path)
     finally:
         with suppress(OSError):

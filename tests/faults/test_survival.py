@@ -52,7 +52,11 @@ def test_a_rank_whose_program_fails_is_lost_alone(tmp_path):
 
 
 def test_a_program_that_fails_on_most_ranks_says_so_in_the_verdict_of_those_that_are_left(tmp_path):
-    faults = ";".join(f"rank={rank},round=4,phase=train,action=raise" for rank in (2, 3, 4, 5))
+    until_all_are_there = "rank={},round=4,phase=before_train,action=sleep,delay_s=1"
+    faults = ";".join(
+        f"{until_all_are_there.format(rank)};rank={rank},round=4,phase=train,action=raise"
+        for rank in (2, 3, 4, 5)
+    )
     ending = play(tmp_path, faults)
     assert ending.is_ended
     assert ending.verdict["outcome"] == "minority", ending

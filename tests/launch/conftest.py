@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,17 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     }
     started: list[subprocess.Popen[str]] = []
 
-    def launch(ranks: int, *arguments: str) -> subprocess.Popen[str]:
-        command = ["mpirun", "-n", str(ranks), "--oversubscribe", sys.executable, "-m", "fdrl_mpi.train"]
+    def launch(ranks: int, *arguments: str, mpirun: Sequence[str] = ()) -> subprocess.Popen[str]:
+        command = [
+            "mpirun",
+            *mpirun,
+            "-n",
+            str(ranks),
+            "--oversubscribe",
+            sys.executable,
+            "-m",
+            "fdrl_mpi.train",
+        ]
         process = subprocess.Popen(
             [*command, *SMALL, *arguments],
             cwd=tmp_path,
@@ -61,8 +71,8 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 def finish(start) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Start a run and wait for its end."""
 
-    def run(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = start(ranks, *arguments)
+    def run(ranks: int, *arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
+        process = start(ranks, *arguments, **how)
         out, err = process.communicate(timeout=TIME_LIMIT_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

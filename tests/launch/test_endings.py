@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fdrl_mpi.launch_flags import FLAGS
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 
@@ -235,6 +236,25 @@ def test_exception_in_one_constructor_shows_its_traceback(finish, tmp_path, erro
     assert ended.stderr.count(f"raise {error}()") == 1
     assert "rank 2 failed" in ended.stderr
     assert "{'kind': 2.0}" in ended.stderr or error == "RuntimeError"
+
+
+@pytest.mark.parametrize("mode", ["abort", "survive"])
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("class Rule:\n    def __init__(self) -> None:\n        {}['pump']\n", "KeyError: 'pump'"),
+        ("class\n", "SyntaxError"),
+    ],
+    ids=["raises", "is no Python"],
+)
+def test_an_own_class_that_is_broken_is_told_once(finish, tmp_path, mode, source, told):
+    (tmp_path / "mine.py").write_text(source)
+    flags = {"survive": FLAGS.split(), "abort": []}[mode]
+    ended = finish(4, "--aggregation.rule", "mine:Rule", "--faults.mode", mode, mpirun=flags)
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.count("Traceback") == ended.stderr.count(told) == 1, ended.stderr
+    assert "rank 0, 1, 2, 3 failed" in ended.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_signal_while_ranks_start_stops_the_run_with_its_state_saved(start, tmp_path):

@@ -16,6 +16,7 @@ from fdrl_mpi.comm.world import World
 from fdrl_mpi.federation import synchronous
 from fdrl_mpi.federation.interrupt import Interrupt
 from fdrl_mpi.federation.persistence import save
+from fdrl_mpi.process import LikewiseError
 from fdrl_mpi.record.checkpoint import CheckpointStore
 from fdrl_mpi.record.metrics_file import read_metrics
 from fdrl_mpi.record.verdict import Verdict
@@ -348,9 +349,11 @@ def test_a_run_that_breaks_names_the_last_round_done(world, on_all_ranks, run_di
         monkeypatch.setattr(synchronous.SynchronousRun, "_whole", breaks)
     else:
         monkeypatch.setattr(synchronous, "End", breaks)
-    with pytest.raises(RuntimeError, match="broken"):
+    with pytest.raises((RuntimeError, LikewiseError), match="broken") as caught:
         _run(world, _config(run_dir, rounds="4" if is_resumed else "2"))
     monkeypatch.undo()
-    world.barrier()
+    in_full = [rank for rank, kind in enumerate(world.gather_objects(caught.type)) if kind is RuntimeError]
     verdict = Verdict.read(f"{run_dir}/run/verdict.json")
     on_all_ranks((verdict.outcome, verdict.round) == ("failed", 2), str(verdict))
+    on_all_ranks(len(in_full) == 1, f"ranks {in_full} say where it broke")
+    on_all_ranks(verdict.reason.startswith(f"rank {in_full[0]} "), verdict.reason)
