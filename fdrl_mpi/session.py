@@ -4,10 +4,11 @@ import gc
 import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from fdrl_mpi.build import Builder, Rank
@@ -137,22 +138,23 @@ class Session:
                 raise LikewiseError(f"{first}: {type(error).__name__}: {error}") from error
             raise
 
-    def _description(self) -> list[str]:
+    def _description(self) -> Iterator[str]:
+        """Say what runs, where, and in which worlds."""
         config, num_agents, params = self._config, self._world.num_agents, self.rank.params
         unit, where = learner_class(config.algorithm).unit, self._world.placement.describe()
-        return [
+        yield (
             f"{config.mode} {config.algorithm} on {config.environment.id}: {_counted(num_agents, 'agents')}"
             f"{f' ({where})' if where else ''}, "
-            f"{_counted(config.rounds, 'rounds')} of {_counted(config.learner.budget, unit)} each",
+            f"{_counted(config.rounds, 'rounds')} of {_counted(config.learner.budget, unit)} each"
+        )
+        yield (
             f"model of {len(params)} parameters ({params.nbytes} bytes), {self.rank.engine} engine "
             f"on {self.rank.device}, collective: {self.rank.parts.collective.name}{self.rank.travels}"
-            f"{self.rank.trains}",
-            f"run directory {self._directory.path}",
-            *(
-                f"agent {agent}: {context or 'default world'}"
-                for agent, context in enumerate(draw_worlds(config, num_agents), 1)
-            ),
-        ]
+            f"{self.rank.trains}"
+        )
+        yield f"run directory {self._directory.path}"
+        for agent, context in enumerate(draw_worlds(config, num_agents), 1):
+            yield f"agent {agent}: {context or 'default world'}"
 
     def _leave_word(self, error: BaseException, round: int) -> str:
         """Write why the run failed, on whichever rank is the first: the job is about to be ended.
@@ -239,7 +241,7 @@ class Session:
                     rounds,
                 )
             else:
-                task, model, *_ = self._description()
+                task, model = islice(self._description(), 2)
                 LOG.info("%s", task)
                 LOG.info("%s%s", model, f"; goes on after round {round}" if round else "")
 

@@ -218,7 +218,7 @@ def test_what_ranks_that_are_ended_share_is_removed(tmp_path, monkeypatch):
 def test_without_a_verdict_the_newest_checkpoint_tells_how_far_a_run_has_come(tmp_path):
     store = CheckpointStore(tmp_path / "run", keep=3)
     store.prepare(6)
-    store.commit(6, {"global.h5": store.write(6, 0, {})}, {})
+    store.commit(6, store.write(6, {0: {}}), {})
     job = Job(_script(tmp_path, "begin(); os.kill(os.getpid(), signal.SIGKILL)"))
     assert job.run() == 137
     assert job.round == 6

@@ -49,8 +49,7 @@ def save(store: CheckpointStore, round: int, parts: Parts, models: Models) -> bo
     digests, trouble = {}, ""
     states = _states(parts, models)
     try:
-        for agent, state in states.items():
-            digests[store.file_for(agent)] = store.write(round, agent, state)
+        digests = store.write(round, states)
     except OSError as error:
         trouble = f"rank {world.rank} on {world.host}: {error}"
     written = world.gather_objects((digests, trouble))

@@ -1,7 +1,9 @@
 """The interface of a network over one flat parameter buffer, whichever engine computes it."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod, sqrt
 from typing import Any, Protocol
 
@@ -243,8 +245,21 @@ def initialise_mlp(shape: NetworkShape, params: FloatVector, generator: np.rando
     top, zero biases; a kernel is a matrix with a row for each channel that comes out.
     uniform: weights and biases in +-1 / sqrt(inputs of the layer), as torch initialises its layers.
     """
-    params.fill(0.0)
-    views = mlp_layout(shape).views(params)
+    params[:], generator.bit_generator.state = _drawn(pickle.dumps((shape, generator)))
+
+
+@lru_cache(maxsize=4)  # all agents of a rank begin alike, and a matrix takes longer to draw than to copy
+def _drawn(shape_and_generator: bytes) -> tuple[FloatVector, Mapping[str, Any]]:
+    """Draw the parameters of a perceptron; return them, and the generator's state afterwards."""
+    shape, generator = pickle.loads(shape_and_generator)
+    layout = mlp_layout(shape)
+    params: FloatVector = np.zeros(layout.size, np.float32)
+    _fill(shape, layout.views(params), generator)
+    params.flags.writeable = False
+    return params, generator.bit_generator.state
+
+
+def _fill(shape: NetworkShape, views: Mapping[str, FloatMatrix], generator: np.random.Generator) -> None:
     _initialise_convolutions(shape, views, generator)
     if shape.initialisation == "uniform":
         for number in range(len(shape.hidden)):

@@ -24,7 +24,7 @@ def parts_of_root() -> SimpleNamespace:
 def save(store: CheckpointStore, round: int) -> None:
     store.prepare(round)
     state = {"params": np.full(3, round, np.float32)}
-    store.commit(round, {"global.h5": store.write(round, 0, state)}, {})
+    store.commit(round, store.write(round, {0: state}), {})
 
 
 @pytest.mark.parametrize("file", ["global.h5", "manifest.json"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fdrl_mpi.record import checkpoint
 from fdrl_mpi.record.checkpoint import CheckpointStore, DamagedCheckpoint, write_state
 
 
@@ -99,6 +100,33 @@ def test_a_replacement_that_was_interrupted_leaves_the_old_checkpoint(tmp_path: 
     write_checkpoint(store, 10, 2.0)
     assert store.load(10, "global.h5")["params"][0] == 2.0
     assert [path.name for path in store.folder.iterdir()] == ["round_000010"]
+
+
+def test_files_are_on_the_disk_before_their_digests_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, synced = CheckpointStore(tmp_path, 1), list[str]()
+    monkeypatch.setattr(checkpoint, "sync", lambda path: synced.append(Path(path).name))
+    store.prepare(10)
+    digests = store.write(10, {agent: {"params": np.full(3, agent)} for agent in range(70)})
+    assert set(digests) < set(synced)
+    assert len(set(digests.values())) == 70
+    store.commit(10, digests, {})
+    assert store.load(10, "agent_0069.h5")["params"].tolist() == [69, 69, 69]
+
+
+def test_files_that_do_not_reach_the_disk_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        if "agent_0003" in str(path):
+            raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(tmp_path, 1)
+    store.prepare(10)
+    monkeypatch.setattr(checkpoint, "sync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        store.write(10, {agent: {"params": np.zeros(3)} for agent in range(5)})
 
 
 def test_a_file_that_was_never_written_prevents_the_commit(tmp_path: Path) -> None:

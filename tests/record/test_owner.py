@@ -26,7 +26,7 @@ def record_of(directory: RunDirectory, round_s: float) -> MetricsRecord:
 def save(directory: RunDirectory, round: int, value: float) -> None:
     store = CheckpointStore(directory.path, 3, directory.owner.check)
     store.prepare(round)
-    store.commit(round, {"global.h5": store.write(round, 0, {"params": np.full(3, value)})}, {})
+    store.commit(round, store.write(round, {0: {"params": np.full(3, value)}}), {})
 
 
 def verdict(reason: str) -> Verdict:
@@ -73,10 +73,10 @@ def test_a_checkpoint_that_was_begun_before_a_take_over_is_not_committed_after_i
     old.owner.claim()
     store = CheckpointStore(tmp_path, 3, old.owner.check)
     store.prepare(5)
-    digest = store.write(5, 0, {"params": np.zeros(3)})
+    digests = store.write(5, {0: {"params": np.zeros(3)}})
     new.owner.check()
     with pytest.raises(TakenOver):
-        store.commit(5, {"global.h5": digest}, {})
+        store.commit(5, digests, {})
     assert store.rounds() == []
 
 
@@ -96,7 +96,7 @@ def test_an_agent_that_was_given_up_does_not_write_into_a_later_checkpoint(tmp_p
     old = CheckpointStore(tmp_path, 3, writer(tmp_path, 1, is_root=False).owner.check)
     old.staging(7).mkdir(parents=True)
     with pytest.raises(TakenOver):
-        old.write(7, 2, {})
+        old.write(7, {2: {}})
     assert list(old.staging(7).iterdir()) == []
 
 

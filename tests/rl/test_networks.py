@@ -259,3 +259,18 @@ def test_engines_agree_on_the_derivative_by_the_inputs(shape: NetworkShape, pass
         np.testing.assert_array_equal(network.flat_gradient(), gradients[-1])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("initialisation", ["orthogonal", "uniform"])
+def test_networks_that_begin_alike_draw_alike_and_leave_the_generator_where_drawing_does(initialisation):
+    shape = actor_critic_shape(4, 2, 0, (8, 8), "tanh", False, initialisation=initialisation)
+    first, again, other = stream(5, "network"), stream(5, "network"), stream(6, "network")
+    networks = [MLP(shape, generator) for generator in (first, again, other, first)]
+    np.testing.assert_array_equal(networks[0].params, networks[1].params)
+    assert first.random() != again.random(), "the first one has drawn twice"
+    for different in networks[2:]:
+        assert np.all(
+            networks[0].params[different.params != 0.0] != different.params[different.params != 0.0]
+        )
+    networks[1].params[:] = 0.0
+    np.testing.assert_array_equal(networks[0].params, MLP(shape, stream(5, "network")).params)
