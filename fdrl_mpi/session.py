@@ -70,7 +70,7 @@ class Session:
 
     Raises
     ------
-    Refusal
+    Refusal, BrokenStartError
         On all ranks.
     """
 
@@ -132,10 +132,8 @@ class Session:
         except (Minority, TakenOver) as reason:
             return self._leave(reason, run.round if run is not None else saved.round)
         except BaseException as error:
-            if self._survivor is not None:  # the others go on, and these are their files
-                raise
-            if first := self._leave_word(error, run.round if run is not None else saved.round):
-                raise LikewiseError(f"{first}: {type(error).__name__}: {error}") from error
+            if self._survivor is None:  # else the others go on, and these are their files
+                self._leave_word(error, run.round if run is not None else saved.round)
             raise
 
     def _description(self) -> Iterator[str]:
@@ -156,18 +154,21 @@ class Session:
         for agent, context in enumerate(draw_worlds(config, num_agents), 1):
             yield f"agent {agent}: {context or 'default world'}"
 
-    def _leave_word(self, error: BaseException, round: int) -> str:
+    def _leave_word(self, error: BaseException, round: int) -> None:
         """Write why the run failed, on whichever rank is the first: the job is about to be ended.
 
-        Return which rank has failed so before; empty if none has.
+        Raises
+        ------
+        LikewiseError
+            If another rank has failed so before.
         """
-        reason = f"{self._world.title}: {type(error).__name__}: {error}"
-        verdict = Verdict("failed", round, self._config.rounds, reason, None, 0.0)
+        what = f"{type(error).__name__}: {error}"
+        verdict = Verdict("failed", round, self._config.rounds, f"{self._world.title}: {what}", None, 0.0)
         with suppress(OSError, ValueError):  # the disk may have failed: the traceback is what counts
             if not verdict.write_first(self._directory.verdict):
-                first, _, what = Verdict.read(self._directory.verdict).reason.partition(": ")
-                return first if what == f"{type(error).__name__}: {error}" else ""
-        return ""
+                first = Verdict.read(self._directory.verdict).reason
+                if first.partition(": ")[2] == what:
+                    raise LikewiseError(first) from error
 
     def _take_directory(self) -> None:
         """Lock the run directory; the root does it, all ranks learn of it. What is in it stays."""

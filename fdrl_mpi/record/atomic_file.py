@@ -60,9 +60,8 @@ def write_json_first(path: str | Path, content: Mapping[str, object]) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return (
-                temporary.stat().st_nlink > 1
-            )  # NFS may say so of a link that was made, and asked for twice
+            if temporary.stat().st_nlink == 1:  # else it was made: NFS may ask for a link twice
+                return False
         except OSError:
             os.replace(temporary, path)
     finally:

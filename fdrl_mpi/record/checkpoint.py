@@ -92,7 +92,7 @@ class CheckpointStore:
     def write(self, round: int, states: Mapping[int, State]) -> dict[str, str]:
         """Write a file for each agent to `staging(round)`, and wait until all are on the disk.
 
-        To wait for each before the next is written takes half as long again.
+        To wait for each before the next is written takes a third as long again.
 
         Parameters
         ----------

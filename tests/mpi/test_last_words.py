@@ -1,5 +1,6 @@
 """Of ranks that fail alike, one tells where in the program; the others name a rank that has said the same."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,13 @@ def crew(world: World) -> Iterator[Crew]:
     yield made
     world.barrier()
     made.close()
+
+
+def _hear_all(world: World, crew: Crew) -> None:
+    """Wait until the last words of all others have come, or for ten seconds."""
+    until = time.monotonic() + 10.0
+    while len(crew.post.last_words) < world.size - 1 and time.monotonic() < until:
+        crew.post.collect()
 
 
 @pytest.mark.parametrize("step", [1, -1])
@@ -40,15 +48,14 @@ def test_of_those_who_speak_at_once_one_refers_to_nobody(
         crew.post.echoes.clear()
         world.barrier()
         all_named = world.gather_objects(crew.say_last(WHY))
-        while len(crew.post.last_words) < world.size - 1:
-            crew.post.collect()
+        _hear_all(world, crew)
         on_all_ranks(None in all_named, f"named {all_named}")
 
 
 def test_other_words_are_no_echo(world: World, crew: Crew, on_all_ranks: Callable[[bool, str], None]) -> None:
     named = crew.say_last(f"{WHY} on rank {world.rank}")
     world.barrier()
-    crew.post.collect()
+    _hear_all(world, crew)
     others = set(range(world.size)) - {world.rank}
     on_all_ranks(named is None and not crew.post.echoes, f"named {named}")
     on_all_ranks(crew.post.last_words.keys() == others, f"heard {crew.post.last_words}")
